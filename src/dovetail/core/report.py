@@ -30,6 +30,7 @@ class Difference:
         value, interval: paired mean difference with its 95% bootstrap interval.
         p_value: two-sided paired bootstrap; ``p_adjusted`` is Holm's over all arms of the report.
         verdict: "better" or "worse" where ``p_adjusted`` < 0.05, else "cannot tell".
+        pairs: examples that both arms have, which the difference is over.
     """
 
     value: float
@@ -37,6 +38,7 @@ class Difference:
     p_value: float
     p_adjusted: float
     verdict: Verdict
+    pairs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
