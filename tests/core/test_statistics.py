@@ -165,7 +165,7 @@ def test_difference_edges():
     low, high = st.paired_difference(np.ones(200), np.ones(200), scale=1.0).interval
     assert low == pytest.approx(-3 / 202, abs=0.006)  # the rule of three
     assert high == pytest.approx(3 / 202, abs=0.006)
-    with pytest.raises(InvalidValue, match="as many as the baseline, which has 2"):
+    with pytest.raises(InvalidValue, match="as many as the baseline's 2"):
         st.paired_difference([1.0], [0.0, 1.0])
     with pytest.raises(InvalidValue, match="example 'q7'"):
         st.paired_difference([1.0, math.inf], [0.0, 1.0], ids=["q6", "q7"])
