@@ -35,7 +35,7 @@ def test_versions_are_those_installed() -> None:
 
 
 def test_an_absent_package_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "_PACKAGES", ("dovetail", "no-such-package-at-all"))
+    monkeypatch.setattr(environment, "_PACKAGES", ("no-such-package-at-all",))
     assert set(environment.versions()) == {"python", "dovetail"}
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 # What can change a measured figure. Absent ones (extras) are left out of the record.
 _PACKAGES = (
-    "dovetail",
     "torch",
     "transformers",
     "tokenizers",
@@ -56,11 +55,11 @@ def _installed(package: str) -> str | None:
 
 def versions() -> dict[str, str]:
     """Versions by name: ``python`` and every installed package that can change a measured figure."""
-    found = {"python": platform.python_version()}
+    from dovetail import __version__  # an editable install's metadata may be older than the source
+
+    found = {"python": platform.python_version(), "dovetail": __version__}
     for package in _PACKAGES:
         version = _installed(package)
-        if version is None and package == "dovetail":  # run from a source folder, not installed
-            from dovetail import __version__ as version
         if version is not None:
             found[package] = version
     return found
