@@ -1,7 +1,7 @@
 """One runnable experiment per system: the system beside its baseline, and the paper's claims checked.
 
-``run("soft-thinking")`` calls ``run(scale, seed)`` of ``recipes/soft_thinking.py`` and writes what it measured
-to ``results/soft-thinking.json``. The format is documented in ``results/README.md``.
+``run("soft-thinking")`` calls ``run(scale, seed)`` of ``recipes/soft_thinking.py`` and writes what that
+measured to ``results/soft-thinking.json``. The format is documented in ``results/README.md``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, cast
 from dovetail import catalog
 from dovetail.core import InvalidValue, UnknownName
 from dovetail.core.environment import commit, machine, versions
-from dovetail.recipes.base import SCALES, Recipe, RecipeArm, RecipeResult, Scale
+from dovetail.recipes.base import SCALES, Recipe, RecipeArm, RecipeResult, Scale, plain
 
 __all__ = ["FORMAT", "Recipe", "RecipeArm", "RecipeResult", "Scale", "available", "path", "read", "run"]
 
@@ -57,7 +57,7 @@ def run(id: str, scale: Scale = "pico", seed: int = 0, folder: str | Path | None
     begin = datetime.now(UTC)
     result = recipe(scale, seed)
     seconds = (datetime.now(UTC) - begin).total_seconds()
-    content = {
+    content: dict[str, Any] = {
         "format": FORMAT,
         "id": id,
         "scale": scale,
@@ -73,13 +73,14 @@ def run(id: str, scale: Scale = "pico", seed: int = 0, folder: str | Path | None
         "notes": list(result.notes),
         "series": dict(result.series),
     }
+    content = plain(content)
     target = Path(folder) / f"{id}.json" if folder is not None else path(id, scale)
     _write(target, content)
     return content
 
 
 def path(id: str, scale: Scale = "pico") -> Path:
-    """Where a result is written: ``results/<id>.json`` at scale pico, ``runs/recipes/<scale>/<id>.json`` else,
+    """Where a result is written: ``results/<id>.json`` at scale pico, else ``runs/recipes/<scale>/<id>.json``
     so that a smoke run never replaces a measurement. An installed package, whose own copy of the results is
     not to be written to, uses ``results/`` of the working directory."""
     if scale != "pico":
@@ -103,10 +104,11 @@ def _module(id: str) -> str:
 
 def _write(target: Path, content: dict[str, Any]) -> None:
     """Written aside and renamed: a killed run leaves the former result, never half a file."""
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        aside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        aside.write_text(text, encoding="utf-8")
         aside.replace(target)
     finally:
         aside.unlink(missing_ok=True)

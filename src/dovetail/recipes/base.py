@@ -77,12 +77,23 @@ class Recipe(Protocol):
     def __call__(self, scale: Scale, seed: int) -> RecipeResult: ...
 
 
+def plain(value: Any) -> Any:
+    """``value`` as JSON can hold it: mappings and sequences of plain numbers and strings; arrays become
+    lists, and a number that is not finite becomes None, since JSON has no NaN."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy and torch, arrays and scalars
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    return str(value)
+
+
 def _figure(figure: Figure | float) -> dict[str, Any]:
     if isinstance(figure, Figure):
-        return {"value": _finite(figure.value), "interval": [_finite(bound) for bound in figure.interval]}
-    return {"value": _finite(figure), "interval": None}
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no NaN: a figure that could not be measured is null."""
-    return float(value) if math.isfinite(value) else None
+        return {"value": figure.value, "interval": list(figure.interval)}
+    return {"value": figure, "interval": None}
