@@ -1,0 +1,25 @@
+"""How a model writes. A file per system; this is the table of contents."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+# Name on the command line -> (module, class).
+NAMES: dict[str, tuple[str, str]] = {
+    "greedy": ("sampling", "Greedy"),
+    "sampling": ("sampling", "Sampling"),
+    "self-consistency": ("self_consistency", "SelfConsistency"),
+    "soft-thinking": ("soft_thinking", "SoftThinking"),
+}
+
+_CLASSES = {name: module for module, name in NAMES.values()}
+_CLASSES |= dict.fromkeys(("Chain", "Decoding", "StepwiseDecoding", "chain", "describe"), "base")
+
+__all__ = ["NAMES", *_CLASSES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CLASSES:
+        return getattr(import_module(f"dovetail.decoding.{_CLASSES[name]}"), name)
+    raise AttributeError(f"module 'dovetail.decoding' has no attribute {name!r}")

@@ -1,0 +1,131 @@
+"""What a decoding may decide at each step, and the rows it decides for.
+
+The engine knows nothing about methods: at every step it asks one `Stepwise` to adjust the logits, to
+choose tokens (or input mixtures), and whether a row should stop. Everything a method remembers lives in
+`Rows.state`, tensors with the rows in front, so that it moves with its rows when others leave or join.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dovetail.core import seeds
+
+
+@dataclass(slots=True)
+class Choice:
+    """What was chosen at a step.
+
+    Attributes:
+        tokens: [B] int64, what is emitted, tested against end tokens and shown.
+        weights: [B, K] float32 rows that sum to 1, or None where every input is the plain token.
+        ids: [B, K] int64, the tokens that ``weights`` mix into the next input embedding.
+    """
+
+    tokens: Tensor
+    weights: Tensor | None = None
+    ids: Tensor | None = None
+
+
+@dataclass(slots=True)
+class Rows:
+    """The rows being written, one per active completion.
+
+    Attributes:
+        seeds: [B] int64, the random stream of each row.
+        step: [B] int64, tokens written so far.
+        alive: [B] int64, 0 for rows that are done and wait to be taken out, else 1.
+        thinking: [B] bool, whether the prompt leaves the model to think (its template did not close the
+            thinking block); not updated as rows write.
+        think_end: the id of ``</think>``, None for models without it.
+        state: what methods remember; every tensor has the rows in front. Names are prefixed by the
+            method (``"soft.low"``), so that chained methods do not collide.
+    """
+
+    seeds: Tensor
+    step: Tensor
+    alive: Tensor
+    thinking: Tensor
+    think_end: int | None = None
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.seeds.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.seeds.device
+
+    def uniform(self, n: int = 1, purpose: int = 0) -> Tensor:
+        """[B, n] float64 uniform numbers in (0, 1); fresh at every step, the same in any batch.
+
+        Args:
+            n: numbers per row.
+            purpose: draws with different purposes at one step are independent.
+        """
+        base = (self.step << 24) + (purpose << 20)
+        counters = base[:, None] + torch.arange(n, device=self.device)
+        return seeds.uniform(self.seeds[:, None], counters)
+
+    def select(self, index: Tensor) -> Rows:
+        """Rows at ``index`` [B'] (repeats fork a row)."""
+        return Rows(
+            self.seeds[index],
+            self.step[index],
+            self.alive[index],
+            self.thinking[index],
+            self.think_end,
+            {name: value[index] for name, value in self.state.items()},
+        )
+
+    def join(self, other: Rows) -> Rows:
+        """These rows followed by ``other``'s."""
+        state = {name: torch.cat([value, other.state[name]]) for name, value in self.state.items()}
+        return Rows(
+            torch.cat([self.seeds, other.seeds]),
+            torch.cat([self.step, other.step]),
+            torch.cat([self.alive, other.alive]),
+            torch.cat([self.thinking, other.thinking]),
+            self.think_end,
+            state,
+        )
+
+
+class Stepwise:
+    """One token at a time. Override what the method changes; the default is greedy.
+
+    Attributes:
+        needs: what the model must provide ("logits" always; "embeddings" for mixtures, "hidden").
+        chooses: whether `choose` is overridden: a chain has at most one method that chooses.
+    """
+
+    needs: frozenset[str] = frozenset({"logits"})
+    chooses: bool = False
+
+    def begin(self, rows: Rows) -> None:
+        """Puts this method's state for new rows into ``rows.state``."""
+
+    def adjust(self, logits: Tensor, rows: Rows) -> Tensor:
+        """[B, V] float32 logits -> the logits that are chosen from. Must not write in place."""
+        return logits
+
+    def choose(self, logits: Tensor, rows: Rows) -> Choice:
+        """Adjusted [B, V] logits -> the next tokens."""
+        return Choice(logits.argmax(-1))
+
+    def stop(self, choice: Choice, rows: Rows) -> Tensor | None:
+        """[B] bool, rows to abort after this token; None means none."""
+        return None
+
+    def columns(self, rows: Rows, index: int) -> dict[str, Any]:
+        """What the finished row ``index`` reports beside its text (JSON values)."""
+        return {}
+
+    def api_parameters(self) -> Mapping[str, Any] | None:
+        """The OpenAI chat-completions parameters that mean the same; None where a server cannot do it."""
+        return None
