@@ -589,7 +589,7 @@ SYSTEMS: tuple[System, ...] = (
     System(
         id="verifybench",
         title="VerifyBench",
-        summary="measures how often a reference-based verifier judges an answer rightly",
+        summary="measure how often a reference-based verifier judges an answer rightly",
         paper="VerifyBench: Benchmarking Reference-based Reward Systems for Large Language Models",
         arxiv="2505.15801",
         venue="ICLR 2026",

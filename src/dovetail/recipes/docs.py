@@ -96,6 +96,7 @@ def methods_table(folder: str, papers: bool = False) -> str:
     for system in SYSTEMS:
         linked = system.status != "planned"
         title = f"[{system.title}]({folder}/{system.id}.md)" if linked else system.title
+        title += f" `{system.id}`"
         paper = f"[{system.paper}]({system.url})" if papers else f"[{system.arxiv}]({system.url})"
         venue = f", {system.venue}" if papers and system.venue else ""
         rows.append([title, system.summary, system.slot, paper + venue, system.status])
