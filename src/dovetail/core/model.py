@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from dovetail.core.completion import Prompt
+from dovetail.core.completion import Completion, Limits, Prompt
 from dovetail.core.example import Message
 
 
@@ -40,3 +40,31 @@ class Model(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What the record says of it: name, class, parameters, dtype, device, template digest."""
+
+    def complete(
+        self,
+        prompt: str | Sequence[Message],
+        decoding: Any = None,
+        limits: Limits | None = None,
+        *,
+        thinking: bool = True,
+        prefix: str = "",
+        seed: int = 0,
+    ) -> Completion:
+        """One completion in one line: ``model.complete("What is 17 + 25?").text``.
+
+        Args:
+            prompt: a user message, or a conversation up to the model's turn.
+            decoding: how the model writes (``decoding.SoftThinking()``); greedy if None.
+            limits: where writing ends; ``Limits()`` if None.
+            thinking, prefix, seed: see `prompt`.
+        """
+        messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
+        rendered = self.prompt(messages, thinking=thinking, prefix=prefix, seed=seed)
+        limits = limits or Limits()
+        completions: list[Completion] = (
+            self.engine.generate([rendered], limits)
+            if decoding is None
+            else decoding.generate(self.engine, [rendered], limits)
+        )
+        return completions[0]
