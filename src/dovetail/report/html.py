@@ -277,14 +277,14 @@ def _examples(report: Report) -> str:
     return (
         '<section id="examples"><h2>Examples</h2>'
         '<p class="lead">What every arm wrote, side by side. The marks of a row are the arms, in the order '
-        'of the table: <b class="m right"></b> right, <b class="m part"></b> in part, <b class="m wrong"></b> '
-        'wrong, <b class="m none"></b> missing.</p>'
+        'of the table: <b class="m right"></b> right, <b class="m part"></b> in part, '
+        '<b class="m wrong"></b> wrong, <b class="m none"></b> missing.</p>'
         '<form class="tools"><label>Show <select id="filter">' + choices + "</select></label>"
-        '<label class="grow">Search <input id="search" type="search" placeholder="question, completion or id" '
-        'autocomplete="off" spellcheck="false"></label>'
+        '<label class="grow">Search <input id="search" type="search" '
+        'placeholder="question, completion or id" autocomplete="off" spellcheck="false"></label>'
         '<output id="count" aria-live="polite"></output></form>'
-        '<div id="list"><noscript><p>Examples need JavaScript; examples.parquet holds them.</p></noscript></div>'
-        '<button type="button" id="more" hidden>Show more</button></section>'
+        '<div id="list"><noscript><p>Examples need JavaScript; examples.parquet holds them.</p></noscript>'
+        '</div><button type="button" id="more" hidden>Show more</button></section>'
     )
 
 
