@@ -139,6 +139,9 @@ def test_what_is_no_arm_is_refused() -> None:
         resolve([])
     with pytest.raises(InvalidValue, match="decodings"):
         resolve([3])  # type: ignore[list-item]
+    bare = type("Bare", (), {"generate": lambda self: None})()
+    with pytest.raises(InvalidValue, match="decodings"):  # no dataclass: its parameters could not be recorded
+        resolve([bare])
 
 
 def test_a_class_outside_the_table_is_called_by_its_name() -> None:

@@ -199,12 +199,14 @@ def _resolve(arm: Any) -> ArmSpec:
             decodings.append(one.decoding)
             if one.prompting is not None:
                 promptings.append(one.prompting)
-        elif callable(getattr(part, "generate", None)):
+        elif is_dataclass(part) and callable(getattr(part, "generate", None)):
             decodings.append(part)
-        elif callable(getattr(part, "messages", None)):
+        elif is_dataclass(part) and callable(getattr(part, "messages", None)):
             promptings.append(part)
         else:
-            raise InvalidValue("arms", arm, "specs such as 'sampling:temperature=0.6', or decodings")
+            raise InvalidValue(
+                "arms", arm, "specs such as 'sampling:temperature=0.6', or decodings (dataclasses)"
+            )
     label = "+".join(name_of(p) for p in (*promptings, *decodings))
     return _build(label, decodings, promptings, None, named=False)
 
