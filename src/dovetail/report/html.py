@@ -197,6 +197,8 @@ def _forest(report: Report) -> str:
 
 
 def _pareto(report: Report) -> str:
+    if sum(a.examples > 0 for a in report.arms) < 2:
+        return ""
     plots: list[str] = []
     choices: list[str] = []
     for cost in _PLOTTED:
@@ -257,9 +259,11 @@ def _costs(report: Report) -> str:
         if memory:
             cells.append(_cell(arm.cost.peak_memory, _bytes(arm.cost.peak_memory)))
         rows.append(f"<tr>{''.join(cells)}</tr>")
+    factor = f", and as a factor of {escape(report.baseline)}" if len(report.arms) > 1 else ""
     return (
-        '<section><h2>Costs</h2><p class="lead">Means per example with their 95% intervals, and as a factor '
-        f"of {escape(report.baseline)}.</p>" + _table("costs", heads, rows) + "</section>"
+        f'<section><h2>Costs</h2><p class="lead">Means per example with their 95% intervals{factor}.</p>'
+        + _table("costs", heads, rows)
+        + "</section>"
     )
 
 
@@ -385,16 +389,11 @@ def _points(x: float, digits: int = 1) -> str:
 def _number(x: float) -> str:
     if not math.isfinite(x):
         return "–"
-    size = abs(x)
-    return (
-        f"{x:,.0f}"
-        if size >= 1000
-        else f"{x:.1f}"
-        if size >= 10
-        else f"{x:.2f}"
-        if size >= 0.1
-        else f"{x:.2g}"
-    )
+    if abs(x) >= 1000:
+        return f"{x:,.0f}"
+    if abs(x) >= 10:
+        return f"{x:.1f}"
+    return f"{x:.2f}" if abs(x) >= 0.1 or not x else f"{x:#.2g}"
 
 
 def _bytes(n: float) -> str:

@@ -119,7 +119,11 @@ def pareto(points: Sequence[Point], label: str, width: int, height: int, *, numb
         x0, x1 = at_x(p.x_interval[0]), at_x(p.x_interval[1])
         out.append(f'<path class="bar" d="M{x:.1f} {y0:.1f}V{y1:.1f}M{x0:.1f} {y:.1f}H{x1:.1f}"/>')
         obstacles += [Box(x - 1.5, y0, x + 1.5, y1), Box(x0, y - 1.5, x1, y + 1.5)]
-    marks = [Box(at_x(p.x) - 8, at_y(p.y) - 8, at_x(p.x) + 8, at_y(p.y) + 8) for p in points]
+    marks = [
+        Box(at_x(p.x) - r, at_y(p.y) - r, at_x(p.x) + r, at_y(p.y) + r)
+        for p in points
+        for r in [12.0 if p.baseline else 8.0]
+    ]
     for p in points:
         kind = "mark" + (" best" if p in best else "") + (" baseline" if p.baseline else "")
         out.append(f'<circle class="{kind}" cx="{at_x(p.x):.1f}" cy="{at_y(p.y):.1f}" r="{_RADIUS}"/>')

@@ -136,4 +136,4 @@ def _cost(arm: Arm, name: str) -> str:
     if figure is None or _missing(figure):
         return "–"
     value = figure.value
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:#.2g}"
