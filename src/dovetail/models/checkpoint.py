@@ -97,29 +97,30 @@ def read(
     trust_remote_code: bool = False,
     revision: str | None = None,
     local_files_only: bool = False,
-    quiet: bool = False,
+    from_hub: bool = False,
 ) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
     """The network (in evaluation mode, on ``device``) and the tokenizer of a checkpoint.
 
     Args:
         where: folder or hub id.
         name: of the model, for error messages.
-        quiet: no progress bar; one that appears for milliseconds only hides the lines around it.
+        from_hub: ``where`` is a hub id; shows progress bars, which for files at hand would only hide the
+            lines around them.
 
     Raises:
         BadData, Unsupported, NotReachable: see `load.load`.
     """
     options: dict[str, Any] = {
         "trust_remote_code": trust_remote_code,
-        "revision": revision,
+        "revision": revision or "main",
         "local_files_only": local_files_only,
     }
-    with _explained(name, revision):
+    with _explained(name, from_hub):
         _check_code(where, name, options)
         config = AutoConfig.from_pretrained(where, **options)
         _check_causal(config, name, trust_remote_code)
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
-        with _progress_bars(not quiet):
+        with _progress_bars(from_hub):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 where, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
             )
@@ -140,14 +141,14 @@ def read(
 
 
 @contextmanager
-def _explained(name: str, revision: str | None) -> Iterator[None]:
+def _explained(name: str, from_hub: bool) -> Iterator[None]:
     """Turns what transformers, safetensors and tokenizers raise into errors that name the model."""
     try:
         yield
     except (BadData, Unsupported, InvalidValue, torch.OutOfMemoryError):
         raise
     except OSError as error:
-        if revision is not None:
+        if from_hub:
             raise NotReachable(
                 f"{name} could not be read from the hub or its cache: {_short(error)}"
             ) from error

@@ -120,7 +120,7 @@ def _from_folder(
     from dovetail.models.local import LocalModel
 
     checkpoint.check_folder(folder, name)
-    network, tokenizer = checkpoint.read(str(folder), name, trust_remote_code=trust, quiet=True, **placed)
+    network, tokenizer = checkpoint.read(str(folder), name, trust_remote_code=trust, **placed)
     return LocalModel(
         network,
         tokenizer,
@@ -138,9 +138,17 @@ def _from_hub(
     from dovetail.models.local import LocalModel
 
     commit, offline = _find_on_hub(name, revision)
+    # By the name of the revision, not its commit: so the cache learns what "main" is, and has it offline.
     network, tokenizer = checkpoint.read(
-        name, name, trust_remote_code=trust, revision=commit, local_files_only=offline, **placed
+        name,
+        name,
+        trust_remote_code=trust,
+        revision=revision,
+        local_files_only=offline,
+        from_hub=True,
+        **placed,
     )
+    commit = getattr(network.config, "_commit_hash", None) or commit
     return LocalModel(network, tokenizer, name=name, template=template, source="hub", revision=commit)
 
 
@@ -151,7 +159,12 @@ def _find_on_hub(name: str, revision: str | None) -> tuple[str, bool]:
     retries every file for half a minute before it says that there is no network.
     """
     from huggingface_hub import HfApi, constants, try_to_load_from_cache
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     from dovetail.models.checkpoint import check_files
 
@@ -175,6 +188,8 @@ def _find_on_hub(name: str, revision: str | None) -> tuple[str, bool]:
             return Path(cached).parent.name, True
         if constants.HF_HUB_OFFLINE:
             why = "HF_HUB_OFFLINE is set"
+        elif isinstance(error, HfHubHTTPError):
+            why = f"{constants.ENDPOINT} answered {error.response.status_code} ({_first_line(error)})"
         else:
             why = f"{constants.ENDPOINT} is not reachable ({_first_line(error)})"
         out = _WAYS_OUT.format(embedded=", ".join(embedded()) or "none in this installation", name=name)
