@@ -1,0 +1,1 @@
+"""Pico: the tiny reasoner that ships with Dovetail; its corpus, tokenizer, training and measurement."""
