@@ -1,0 +1,43 @@
+"""The part of `Math` that runs in the sandbox. Importing it costs most of a second: sympy and a LaTeX
+grammar."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+
+logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that time limits are left to the caller
+_TARGETS = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
+
+
+_PI = re.compile(r"(?<![\\A-Za-z])pi(?![A-Za-z])")
+_BARE_FRACTION = re.compile(r"\\[dt]?frac\s*(\\[A-Za-z]+|\d)\s*(\\[A-Za-z]+|\d)")
+
+
+def equal(reference: str, answer: str) -> bool:
+    """Whether math-verify finds ``answer`` equal to ``reference``, both LaTeX or plain, without ``$`` and
+    box."""
+    return bool(verify(_parsed(reference), _parsed(answer), timeout_seconds=None))
+
+
+def _parsed(text: str) -> list[object]:
+    text = text.replace("\\$", "").replace("$", "")
+    # Two spellings that the grammar does not know: "pi" without its backslash, and \frac\pi2 without braces.
+    text = _PI.sub(r"\\pi", text)
+    text = _BARE_FRACTION.sub(r"\\frac{\1}{\2}", text)
+    found: list[object] = parse(f"\\boxed{{{text}}}", _TARGETS, parsing_timeout=None)
+    return found
+
+
+# The grammar's automaton is built while parsing: forks inherit what these have warmed up.
+for _example in (
+    r"\frac{1}{2}",
+    r"\left(3, \frac{\pi}{2}\right)",
+    r"x^2+\sqrt{2}",
+    r"[0,1)\cup\{2\}",
+    "2^{10}",
+    "3+4i",
+):
+    equal(_example, _example + "+0")
