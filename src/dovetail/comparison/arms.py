@@ -192,7 +192,8 @@ def _resolve(arm: Any) -> ArmSpec:
     if isinstance(arm, str):
         return parse(arm)
     parts = list(arm) if isinstance(arm, (list, tuple)) else [arm]
-    decodings, promptings = [], []
+    decodings: list[Any] = []
+    promptings: list[Any] = []
     for part in parts:
         if isinstance(part, str):
             one = parse(part)

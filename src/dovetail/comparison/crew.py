@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 from dovetail.comparison.arms import ArmSpec
 from dovetail.comparison.journal import Unit
 from dovetail.comparison.work import Work
-from dovetail.core import Example, InvalidValue, Limits, MissingExtra, Model, Outcome, Scorer
+from dovetail.core import Example, InvalidValue, Limits, MissingExtra, Model, NotReachable, Outcome, Scorer
 
 Done = tuple[Unit, list[Outcome], float]  # which arm and chunk, its outcomes, seconds
 
@@ -117,8 +118,7 @@ class RayWorkers(Crew):
         self._ray = ray
         self._mine = not ray.is_initialized()
         if self._mine:
-            here = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": max(n, os.cpu_count() or 1)}
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", **here)
+            _start(ray, n)
         resources = ray.cluster_resources()
         threads = max(1, int(resources.get("CPU", n)) // n)
         share = min(1.0, resources.get("GPU", 0.0) / n)
@@ -126,6 +126,12 @@ class RayWorkers(Crew):
         self._workers = [
             actor.remote(model, scorer, limits, seed, thinking, dict(options), threads) for _ in range(n)
         ]
+        try:
+            for loaded in [worker.load.remote() for worker in self._workers]:
+                self._get(loaded)
+        except BaseException:
+            self.close()
+            raise
         self.notes = (
             f"{n} Ray workers shared the machine: seconds are what each worker measured, so they compare "
             "arms of this report, not this report with one made without workers",
@@ -173,23 +179,40 @@ class RayWorkers(Crew):
             raise error.cause from error
 
 
-class _Worker:
-    """What runs in a Ray actor."""
+def _start(ray: Any, n: int) -> None:
+    """Ray on this machine, or a connection to the cluster that RAY_ADDRESS names.
 
-    def __init__(
-        self,
-        model: str,
-        scorer: Scorer,
-        limits: Limits,
-        seed: int,
-        thinking: bool,
-        options: dict[str, Any],
-        threads: int,
-    ) -> None:
+    Raises:
+        NotReachable: Ray does not start.
+    """
+    usual = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**usual)
+        return
+    # Workers import what this process can import: a scorer, say, from the script's own folder.
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+    try:
+        ray.init(num_cpus=max(n, os.cpu_count() or 1), **usual)
+    except Exception as error:  # Ray raises a bare Exception where the machine is too busy
+        raise NotReachable(f"Ray does not start here: {error}") from error
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+
+
+class _Worker:
+    """What runs in a Ray actor. A call loads the model: Ray passes on a call's errors whole."""
+
+    def __init__(self, *settings: Any) -> None:
+        *self.settings, self.threads = settings
+
+    def load(self) -> None:
         import torch
 
-        torch.set_num_threads(threads)
-        self.alone = Alone(model, scorer, limits, seed, thinking, options)
+        torch.set_num_threads(self.threads)
+        self.alone = Alone(*self.settings)
 
     def describe(self) -> dict[str, Any]:
         return self.alone.describe()
