@@ -86,6 +86,14 @@ class _Layer:
         self.out, self.down = attention.o_proj, mlp.down_proj
         self.q_norm = getattr(attention, "q_norm", None)
         self.k_norm = getattr(attention, "k_norm", None)
+        self.qk_norm: Tensor | None = None  # [heads + kv heads, D]; a copy, tiny, renewed by `refresh`
+
+    def refresh(self, heads: int, kv_heads: int) -> None:
+        self.qkv.refresh()
+        self.gate_up.refresh()
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm.weight.data, self.k_norm.weight.data
+            self.qk_norm = torch.cat([q.expand(heads, -1), k.expand(kv_heads, -1)])
 
 
 class LeanForward(Forward):
@@ -137,8 +145,8 @@ class LeanForward(Forward):
 
     def refresh(self) -> None:
         for layer in self._layers:
-            layer.qkv.refresh()
-            layer.gate_up.refresh()
+            layer.refresh(self._heads, self._kv_heads)
+        self._epsilon = torch.tensor(self._eps, device=self.device)
         if self._cos.device != self.device or self._cos.dtype != self.dtype:
             self._cos = self._sin = torch.empty(0, self._head, device=self.device, dtype=self.dtype)
 
@@ -188,7 +196,7 @@ class LeanForward(Forward):
         cache.advance(where, ragged=valid is not None)
         if not all_logits and not hidden:
             x = x.view(rows, tokens, size)[:, -1]
-        x = F.rms_norm(x, (size,), self.network.model.norm.weight, self._eps)
+        x = self._norm(x, self.network.model.norm.weight)
         states = x.view(rows, tokens, size) if hidden else None
         if hidden and not all_logits:
             x = x.view(rows, tokens, size)[:, -1]
@@ -220,13 +228,11 @@ class LeanForward(Forward):
         causal: bool,
     ) -> Tensor:
         heads, kv, size = self._heads, self._kv_heads, self._head
-        h = F.rms_norm(x, (x.shape[-1],), layer.norm_1.weight, self._eps)
+        h = self._norm(x, layer.norm_1.weight)
         qkv = layer.qkv(h).view(rows, tokens, heads + 2 * kv, size)
         qk, v = qkv[:, :, : heads + kv], qkv[:, :, heads + kv :]
-        if layer.q_norm is not None and layer.k_norm is not None:
-            q = F.rms_norm(qk[:, :, :heads], (size,), layer.q_norm.weight, self._eps)
-            k = F.rms_norm(qk[:, :, heads:], (size,), layer.k_norm.weight, self._eps)
-            qk = torch.cat([q, k], 2)
+        if layer.qk_norm is not None:
+            qk = self._norm(qk, layer.qk_norm)
         qk = torch.addcmul(qk * cos, qk.roll(size // 2, -1), sin)
         q, k = qk[:, :, :heads], qk[:, :, heads:]
         keys, values = cache.write(index, k.transpose(1, 2), v.transpose(1, 2))
@@ -249,8 +255,17 @@ class LeanForward(Forward):
             a = a.transpose(1, 2).reshape(rows * tokens, heads * size)
         return _residual(x, a, layer.out)
 
+    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Root-mean-square norm in float32; on a CPU `F.rms_norm` is a chain of twice as many operations."""
+        if x.is_cuda or x.dtype != torch.float32:
+            y = F.rms_norm(x.float(), (x.shape[-1],), None, self._eps)
+            return y.to(x.dtype) * weight
+        length = torch.linalg.vector_norm(x, 2, -1, keepdim=True)
+        scale = torch.addcmul(self._epsilon, length, length, value=1 / x.shape[-1]).rsqrt_()
+        return (x * scale).mul_(weight)
+
     def _feed(self, layer: _Layer, x: Tensor) -> Tensor:
-        h = F.rms_norm(x, (x.shape[-1],), layer.norm_2.weight, self._eps)
+        h = self._norm(x, layer.norm_2.weight)
         gate, up = layer.gate_up(h).chunk(2, -1)
         return _residual(x, F.silu(gate) * up, layer.down)
 

@@ -1,0 +1,184 @@
+"""Both forwards against transformers' own, whatever happens to the cache."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dovetail.core import Unsupported
+from dovetail.engine import LeanForward, TransformersForward
+
+LEAN = ["llama", "qwen2", "qwen3", "mistral"]
+PATHS = [(LeanForward, f) for f in LEAN] + [
+    (TransformersForward, f) for f in ["qwen3", "mistral", "mistral-window", "gpt-neox", "gemma2"]
+]
+LENGTHS = (8, 11, 12)
+
+
+@pytest.fixture(scope="module", params=PATHS, ids=lambda p: f"{p[0].__name__}-{p[1]}")
+def path(request, tiny_network):
+    forward, family = request.param
+    network = tiny_network(family)
+    ids = torch.randint(0, 94, (3, 24), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = network(ids).logits
+    return forward(network), ids, expected
+
+
+def prefill(forward, ids, **options):
+    """Rows of 8, 11 and 12 tokens, padded on the left."""
+    cache = forward.cache(3)
+    padded = torch.zeros(3, 12, dtype=torch.int64)
+    for row, n in enumerate(LENGTHS):
+        padded[row, 12 - n :] = ids[row, :n]
+    valid = torch.arange(12) >= 12 - torch.tensor(LENGTHS)[:, None]
+    with torch.no_grad():
+        out = forward(cache, padded, valid=valid, **options)
+    return cache, out
+
+
+def close(actual, expected):
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
+
+
+def test_ragged_prefill(path):
+    forward, ids, expected = path
+    cache, out = prefill(forward, ids, all_logits=True)
+    for row, n in enumerate(LENGTHS):
+        close(out.logits[row, 12 - n :], expected[row, :n])
+    assert cache.positions.tolist() == list(LENGTHS)
+    assert cache.holes
+
+
+@torch.no_grad()
+def test_single_steps_and_several_at_once(path):
+    forward, ids, expected = path
+    cache, _ = prefill(forward, ids)
+    for step in range(3):
+        tokens = torch.stack([ids[row, n + step] for row, n in enumerate(LENGTHS)])[:, None]
+        logits = forward(cache, tokens).logits
+        close(logits, torch.stack([expected[row, n + step] for row, n in enumerate(LENGTHS)]))
+    tokens = torch.stack([ids[row, n + 3 : n + 6] for row, n in enumerate(LENGTHS)])
+    logits = forward(cache, tokens, all_logits=True).logits
+    close(logits, torch.stack([expected[row, n + 3 : n + 6] for row, n in enumerate(LENGTHS)]))
+
+
+@torch.no_grad()
+def test_embeddings_in_place_of_ids(path):
+    forward, ids, expected = path
+    cache, _ = prefill(forward, ids)
+    tokens = torch.stack([ids[row, n] for row, n in enumerate(LENGTHS)])[:, None]
+    one_hot = torch.tensor([[0.0, 1.0]] * 3)
+    mixed = forward.mix(one_hot, torch.cat([torch.zeros_like(tokens), tokens], 1))
+    logits = forward(cache, embeds=mixed).logits
+    close(logits, torch.stack([expected[row, n] for row, n in enumerate(LENGTHS)]))
+
+
+@torch.no_grad()
+def test_crop_fork_and_reorder(path):
+    forward, ids, expected = path
+    cache, _ = prefill(forward, ids)
+    keep = torch.tensor([7, 11, 5])  # forget one token, none, and seven
+    cache.crop(keep)
+    cache = cache.select(torch.tensor([2, 0, 1, 0]))
+    assert cache.positions.tolist() == [5, 7, 11, 7]
+    tokens = torch.stack([ids[2, 5:8], ids[0, 7:10], ids[1, 11:14], ids[0, 7:10]])
+    logits = forward(cache, tokens, all_logits=True).logits
+    close(logits, torch.stack([expected[2, 5:8], expected[0, 7:10], expected[1, 11:14], expected[0, 7:10]]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("late", [4, 20])
+def test_rows_join(path, late):
+    forward, ids, expected = path
+    cache, _ = prefill(forward, ids)
+    other = forward.cache(1)
+    forward(other, ids[2:3, :late])
+    joined = cache.join(other)
+    tokens = torch.stack([ids[0, 8], ids[1, 11], ids[2, 12], ids[2, late]])[:, None]
+    logits = forward(joined, tokens).logits
+    close(logits, torch.stack([expected[0, 8], expected[1, 11], expected[2, 12], expected[2, late]]))
+
+
+@torch.no_grad()
+def test_layers_are_seen_and_replaced(path):
+    forward, ids, expected = path
+    seen = []
+
+    def watch(layer, before, after):
+        seen.append((layer, before.shape, after.shape))
+        return after
+
+    cache, out = prefill(forward, ids, hook=watch, hidden=True)
+    assert [s[0] for s in seen] == list(range(forward.layers))
+    assert seen[0][1] == seen[0][2] == out.hidden.shape == (3, 12, forward.hidden_size)
+    close(out.logits, torch.stack([expected[row, n - 1] for row, n in enumerate(LENGTHS)]))
+    _, skipped = prefill(forward, ids, hook=lambda layer, before, after: before)
+    assert not torch.allclose(skipped.logits, out.logits, atol=1e-2)
+
+
+@torch.no_grad()
+def test_many_steps_grow_the_cache(path):
+    forward, ids, _ = path
+    cache, _ = prefill(forward, ids)
+    for _ in range(90):
+        logits = forward(cache, torch.ones(3, 1, dtype=torch.int64)).logits
+    text = torch.cat([ids[1, :11], torch.ones(90, dtype=torch.int64)])[None]
+    close(logits[1], forward.network(text).logits[0, -1])
+
+
+def test_the_right_forward_is_chosen(tiny_network):
+    assert all(LeanForward.supports(tiny_network(f)) for f in LEAN)
+    assert not any(LeanForward.supports(tiny_network(f)) for f in ["mistral-window", "gpt-neox", "gemma2"])
+    dynamic = tiny_network(
+        "llama", rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+    )
+    assert not LeanForward.supports(dynamic)
+
+
+@torch.no_grad()
+def test_lean_shares_the_networks_memory(tiny_network, tmp_path):
+    network = tiny_network("qwen3")
+    forward = LeanForward(network)
+    ids = torch.arange(9)[None]
+    for change in (
+        lambda: network.model.layers[0].self_attn.k_proj.weight.mul_(1.5),  # an optimizer's step
+        lambda: network.model.layers[1].self_attn.q_norm.weight.add_(0.3),
+        lambda: network.load_state_dict(tiny_network("qwen3", seed=3).state_dict()),
+        lambda: network.double(),  # moves every weight
+    ):
+        change()
+        forward.refresh()
+        torch.testing.assert_close(forward(forward.cache(1), ids).logits[0], network(ids).logits[0, -1])
+    network.save_pretrained(tmp_path)
+    again = type(network).from_pretrained(tmp_path, dtype=torch.float64)
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
+
+
+@torch.no_grad()
+def test_lean_calls_modules_that_are_no_plain_linear(tiny_network):
+    class Shifted(torch.nn.Linear):  # what an adapter looks like from outside
+        def forward(self, x):
+            return super().forward(x) + 0.1
+
+    network = tiny_network("qwen3")
+    for layer in network.model.layers:
+        for owner, name in (
+            (layer.self_attn, "q_proj"),
+            (layer.self_attn, "o_proj"),
+            (layer.mlp, "down_proj"),
+        ):
+            plain = getattr(owner, name)
+            shifted = Shifted(plain.in_features, plain.out_features, bias=False)
+            shifted.load_state_dict(plain.state_dict())
+            setattr(owner, name, shifted)
+    forward, ids = LeanForward(network), torch.arange(9)[None]
+    close(forward(forward.cache(1), ids).logits[0], network(ids).logits[0, -1])
+
+
+def test_recurrent_networks_are_refused():
+    from transformers import MambaConfig, MambaForCausalLM
+
+    config = MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, state_size=4)
+    with pytest.raises(Unsupported, match="MambaForCausalLM keeps a recurrent state"):
+        TransformersForward(MambaForCausalLM(config))
