@@ -6,7 +6,7 @@ import pytest
 from models_checkpoints import CHATML, build_tokenizer
 
 from dovetail.core import InvalidValue, Message, Unsupported
-from dovetail.models import Template
+from dovetail.models import Template, embedded
 
 TALK = [Message("system", "Be brief."), Message("user", "What is 17 + 25?")]
 TURN = "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
@@ -119,3 +119,19 @@ def test_conversations_that_do_not_fit_are_named(tokenizer):
         Unsupported, match=r"refuses this conversation \(user, assistant, user\): one at most"
     ):
         strict.prompt([Message("user", "a"), Message("assistant", "b"), Message("user", "c")])
+
+
+@pytest.mark.parametrize("name", sorted(embedded()))
+@pytest.mark.parametrize("thinking", [True, False])
+def test_embedded_models_read_what_their_template_writes(name, thinking):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(embedded()[name])
+    template = Template(tokenizer)
+    assert (template.origin, template.thinking_modes, template.folds_system) == ("tokenizer", True, False)
+    prompt = template.prompt(TALK, thinking=thinking)
+    expected = tokenizer.apply_chat_template(
+        [m.as_dict() for m in TALK], add_generation_prompt=True, enable_thinking=thinking, return_dict=False
+    )
+    assert prompt.ids == tuple(expected)
+    assert bool(prompt.assistant_prefix) is not thinking
