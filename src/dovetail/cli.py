@@ -294,9 +294,9 @@ def show(
 @app.command()
 def tasks(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
     """List the tasks that are known by name."""
-    from dovetail.tasks import names
+    from dovetail.tasks import known
 
-    found = list(names())
+    found = known()
     typer.echo(json.dumps(found, indent=1) if as_json else "\n".join(found))
     if not as_json:
         typer.echo("\nand files (.jsonl, .csv, .parquet) and hf:NAME[:CONFIG][:SPLIT]", err=True)
