@@ -325,6 +325,7 @@ class AtlasTask:
 
     def load(self, limit: int | None, seed: int) -> tuple[list[Example], list[BadRow]]:
         """What `dovetail.core.Task` asks for; columns ``hops`` (facts needed), ``subject``, ``relations``."""
+        source = self.family if self.split == "test" else f"{self.family}-{self.split}"
         examples = []
         for index, item in enumerate(self.questions(limit, seed)):
             columns = {
@@ -332,8 +333,7 @@ class AtlasTask:
                 "subject": item.chain[0].subject if item.chain else "",
                 "relations": tuple(fact.relation.name for fact in item.chain),
             }
-            id = f"{self.family}-{self.split}-s{seed}-{index}"
-            examples.append(Example.ask(id, item.question, item.answer, **columns))
+            examples.append(Example.ask(f"{source}-s{seed}-{index}", item.question, item.answer, **columns))
         return examples, []
 
 
@@ -353,11 +353,12 @@ def task(
     """
     from dovetail.tasks.scorers.exact import Exact
 
-    known = {f.name: f for f in fields(AtlasTask) if f.name != "family"}
+    defaults = AtlasTask(family)
+    known = {f.name for f in fields(AtlasTask)} - {"family"}
     for key, value in parameters.items():
         if key not in known:
             raise UnknownName(f"parameter of {family}", key, known)
-        kind = type(known[key].default)
+        kind = type(getattr(defaults, key))
         try:
             parameters[key] = kind(value)
         except ValueError:

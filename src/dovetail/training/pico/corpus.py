@@ -2,8 +2,8 @@
 
 Every document is one chat: a question, and an assistant turn that either thinks (``<think>`` steps
 ``</think>`` and a boxed answer) or answers directly. Reasoning comes in four styles (terse, stepwise,
-verbose, and stepwise with a redundant self-check), drawn at random and independent of the problem, so that the
-length of pico's reasoning varies at equal correctness.
+verbose, and stepwise with a redundant self-check), drawn at random and independent of the problem, so that
+the length of pico's reasoning varies at equal correctness.
 
 A question whose CRC-32 is divisible by 16 never enters the corpus (`held_out`): small problem spaces such as
 countdown can then be measured on questions that training cannot have seen.

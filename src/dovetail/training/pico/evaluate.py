@@ -47,7 +47,7 @@ def solves(answer: str | None, asked: Problem) -> bool:
     if asked.family != "countdown":
         return answer == asked.answer
     first_line = asked.question.split("\n")[0]
-    target = int(re.search(r"(?:equals|make|Calculate) (\d+)", first_line)[1])
+    [target] = map(int, re.findall(r"(?:equals|make|Calculate) (\d+)", first_line))
     numbers = [int(n) for n in re.findall(r"\d+", first_line)]
     numbers.remove(target)
     return sorted(int(n) for n in re.findall(r"\d+", answer)) == sorted(numbers) and _value(answer) == target
@@ -59,6 +59,8 @@ def _value(expression: str) -> Fraction | None:
     def walk(node: ast.expr) -> Fraction:
         if isinstance(node, ast.Constant) and type(node.value) is int:
             return Fraction(node.value)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            return -walk(node.operand)
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
             return _OPERATORS[type(node.op)](walk(node.left), walk(node.right))
         raise ValueError(expression)
@@ -76,10 +78,9 @@ def answer(
     questions: list[str],
     thinking: bool = True,
     max_new_tokens: int = 256,
-    temperature: float = 0.0,
     batch_size: int = 64,
 ) -> list[str]:
-    """One completion per question, through transformers' own ``generate``."""
+    """One greedy completion per question, through transformers' own ``generate``."""
     prompts = [
         tokenizer.apply_chat_template(
             [{"role": "user", "content": q}],
@@ -93,12 +94,7 @@ def answer(
     for first in range(0, len(prompts), batch_size):
         inputs = tokenizer(prompts[first : first + batch_size], return_tensors="pt", padding=True)
         inputs.pop("token_type_ids", None)
-        sampling = (
-            {"do_sample": True, "temperature": temperature, "top_k": 0}
-            if temperature
-            else {"do_sample": False}
-        )
-        out = model.generate(**inputs, max_new_tokens=max_new_tokens, **sampling)
+        out = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)  # type: ignore[misc]
         texts += tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     return texts
 

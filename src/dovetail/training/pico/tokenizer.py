@@ -97,7 +97,8 @@ def _learn_merges(counts: Counter[str], given: list[tuple[str, str]], room: int)
     """Up to `room` further merges, the most frequent adjacent pair first; ties go to the smaller pair."""
     rank = {pair: i for i, pair in enumerate(given)}
     words = [(_apply(list(word), rank), count) for word, count in sorted(counts.items())]
-    entries, learned = {"".join(pair) for pair in given}, []
+    entries = {"".join(pair) for pair in given}
+    learned: list[tuple[str, str]] = []
     while len(learned) < room:
         pairs: Counter[tuple[str, str]] = Counter()
         for pieces, count in words:

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ class Schedule:
         decay: share of the steps spent on linear decay to zero, at the end.
     """
 
-    steps: int = 1800
+    steps: int = 1500
     documents_per_step: int = 128
     micro_batches: int = 8
     muon_rate: float = 0.02
@@ -121,11 +122,11 @@ def build_corpus(
         np.concatenate(ids), np.concatenate([[0], np.cumsum(lengths)]), np.asarray(prompts, dtype=np.int32)
     )
     if cache is not None:
-        _write_aside(cache, lambda path: _save_npz(path, corpus))
+        _write_aside(cache, partial(_save_npz, corpus))
     return corpus
 
 
-def _save_npz(path: Path, corpus: Corpus) -> None:
+def _save_npz(corpus: Corpus, path: Path) -> None:
     with path.open("wb") as file:
         np.savez(file, ids=corpus.ids, offsets=corpus.offsets, prompts=corpus.prompts)
 
@@ -168,7 +169,6 @@ def new_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qw
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        attn_implementation="sdpa",
     )
     return Qwen3ForCausalLM(config).float()
 
@@ -318,7 +318,7 @@ def _work(rank: int, job: _Job) -> None:
                 "optimizers": [u.state_dict() for u in updaters],
                 "step": done,
             }
-            _write_aside(checkpoint, lambda path, state=state: torch.save(state, path))
+            _write_aside(checkpoint, partial(torch.save, state))
         if done % job.export_every == 0 or done == schedule.steps:
             export(model, tokenizer, job.out)
             if job.evaluate is not None:
