@@ -19,22 +19,23 @@ from typing import Any
 
 from comparison_fakes import FakeEngine, FakeModel, sums
 
+import dovetail
 import dovetail.report
 from dovetail.comparison import compare
 from dovetail.comparison.journal import FILE
+from dovetail.core import Model, Task
 
 ARMS = ["greedy", "sampling:temperature=0.6", "self-consistency:n=2"]
 UNSTEADY = ("seconds", "peak_memory", "started", "finished", "machine")
 
 
-def forked(out: Path, settings: dict[str, Any]) -> int:
+def forked(out: Path, model: Model, task: Task) -> int:
     """Starts the comparison in a process of its own; returns its id."""
     process = os.fork()
     if process == 0:
-        model, task = settings.get("model"), settings.get("task")
         compare(
-            model or FakeModel(engine=FakeEngine(delay=0.008)),
-            task or sums(48),
+            model,
+            task,
             ARMS,
             batch=4,
             limit=48,
@@ -63,24 +64,24 @@ def content(folder: Path) -> tuple[Any, list[Any]]:
     return steady(json.loads((folder / "report.json").read_text())), outcomes
 
 
-def main(folder: Path, settings: dict[str, Any]) -> None:
-    compare(FakeModel(), sums(4), ARMS, out=folder / "imports", progress=False)
+def main(folder: Path, model: Model, task: Task) -> None:
+    compare(model, task, ARMS, limit=2, max_new_tokens=4, out=folder / "imports", progress=False)
     gc.freeze()
     clock = time.time()
-    process = forked(folder / "undisturbed", settings)
+    process = forked(folder / "undisturbed", model, task)
     os.waitpid(process, 0)
     working = (folder / "undisturbed" / FILE).stat().st_mtime - clock  # without the time the report takes
     moments = random.Random(0)
     killed = []
     for _ in range(5):
-        process = forked(folder / "killed", settings)
+        process = forked(folder / "killed", model, task)
         time.sleep(moments.uniform(0.05, 0.3) * working)
         os.kill(process, signal.SIGKILL)
         _, status = os.waitpid(process, 0)
         journal = folder / "killed" / FILE
         lines = journal.read_bytes().count(b"\n") if journal.exists() else 0
         killed.append({"by_signal": os.WIFSIGNALED(status), "lines": lines})
-    process = forked(folder / "killed", settings)
+    process = forked(folder / "killed", model, task)
     os.waitpid(process, 0)
 
     (report, outcomes), (other, others) = content(folder / "undisturbed"), content(folder / "killed")
@@ -101,5 +102,7 @@ def main(folder: Path, settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    named = dict(zip(("model", "task"), sys.argv[2:], strict=False))
-    main(Path(sys.argv[1]), named)
+    if sys.argv[2:]:
+        main(Path(sys.argv[1]), dovetail.load(sys.argv[2]), dovetail.task(sys.argv[3]))
+    else:
+        main(Path(sys.argv[1]), FakeModel(engine=FakeEngine(delay=0.008)), sums(48))

@@ -109,7 +109,7 @@ def test_layers_are_seen_and_replaced(path):
         seen.append((layer, before.shape, after.shape))
         return after
 
-    cache, out = prefill(forward, ids, hook=watch, hidden=True)
+    _, out = prefill(forward, ids, hook=watch, hidden=True)
     assert [s[0] for s in seen] == list(range(forward.layers))
     assert seen[0][1] == seen[0][2] == out.hidden.shape == (3, 12, forward.hidden_size)
     close(out.logits, torch.stack([expected[row, n - 1] for row, n in enumerate(LENGTHS)]))

@@ -69,6 +69,6 @@ def run_python(code: str, **environment: str) -> str:
     """What ``code`` prints in a fresh interpreter that finds this very Dovetail."""
     source = str(Path(dovetail.__file__).parents[1])
     env = os.environ | {"PYTHONPATH": source} | environment
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=200)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -3,9 +3,11 @@ from __future__ import annotations
 import pickle
 import socket
 import sys
+import threading
 import time
 
 import pytest
+from models_checkpoints import run_python
 from openai_server import Server, said, slowly
 
 from dovetail.core import (
@@ -256,6 +258,23 @@ def test_a_server_that_hangs_is_not_waited_for():
     ):
         served(server, timeout=0.2, retries=0).complete("a")
     assert time.perf_counter() - started < 2
+
+
+def test_an_interrupted_program_does_not_wait_for_its_requests():
+    code = """
+import threading, _thread, dovetail as dt
+model = dt.load({name!r})
+threading.Timer(1, _thread.interrupt_main).start()
+try:
+    model.complete("a")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = threading.Event()
+    with Server(lambda *_: done.wait(60) and said("late")) as server:
+        assert run_python(code.format(name=f"openai/x@{server.url}")) == "interrupted\n"
+        assert len(server.requests) == 1
+        done.set()
 
 
 def test_no_server_at_all():

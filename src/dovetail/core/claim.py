@@ -43,7 +43,9 @@ class Claim:
         below = self.at_most is None or high <= self.at_most
         if above and below:
             return "holds"
-        if (self.at_least is not None and high < self.at_least) or (self.at_most is not None and low > self.at_most):
+        if (self.at_least is not None and high < self.at_least) or (
+            self.at_most is not None and low > self.at_most
+        ):
             return "fails"
         return "inconclusive"
 

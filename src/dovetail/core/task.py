@@ -87,5 +87,11 @@ class Task:
             return example
         messages = (Message("system", self.instruction), *example.messages)
         return Example(
-            example.id, messages, example.reference, example.images, example.audio, example.video, example.columns
+            example.id,
+            messages,
+            example.reference,
+            example.images,
+            example.audio,
+            example.video,
+            example.columns,
         )

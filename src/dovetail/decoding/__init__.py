@@ -7,7 +7,10 @@ from typing import Any
 
 # Name on the command line -> (module, class).
 NAMES: dict[str, tuple[str, str]] = {
+    "adaptive-temperature": ("entropy_minimization", "AdaptiveTemperature"),
+    "em": ("entropy_minimization", "EntropyMinimization"),
     "greedy": ("sampling", "Greedy"),
+    "mixture-of-inputs": ("mixture_of_inputs", "MixtureOfInputs"),
     "sampling": ("sampling", "Sampling"),
     "self-consistency": ("self_consistency", "SelfConsistency"),
     "soft-thinking": ("soft_thinking", "SoftThinking"),

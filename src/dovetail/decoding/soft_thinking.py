@@ -1,9 +1,10 @@
 """Soft Thinking: think in probability-weighted mixtures of tokens, then answer normally.
 
 Zhang et al., "Soft Thinking: Unlocking the Reasoning Potential of LLMs in Continuous Concept Space",
-arXiv 2505.15778 (NeurIPS 2025). While the model thinks, the next input is the expectation of the token embedding
-under the filtered next-token distribution (sect. 3.2) and the most probable token is what is shown. "Cold
-Stop" (sect. 3.3) ends thinking after a run of confident steps. The noise options are those of arXiv 2508.03440.
+arXiv 2505.15778 (NeurIPS 2025). While the model thinks, the next input is the expectation of the token
+embedding under the filtered next-token distribution (sect. 3.2) and the most probable token is what is shown.
+"Cold Stop" (sect. 3.3) ends thinking after a run of confident steps. The noise options are those of arXiv
+2508.03440.
 
 Costs one sort of the vocabulary per step and one gather of ``max_topk`` embeddings per row.
 """

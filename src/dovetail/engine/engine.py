@@ -32,7 +32,7 @@ class Batch:
 
     Attributes:
         cache, rows: of the B rows.
-        logits: [B, V] float32, for each row's next token.
+        logits: [B, V] float32 (float64 if the network is), for each row's next token.
         tokens: [B, N + 1] int64, what was written; row b has ``rows.step[b]`` of them.
         logprobs: [B, N + 1] float32, or None where not asked for.
         index: B positions in the caller's list of prompts.
@@ -222,7 +222,7 @@ class Engine:
         place = {ids: i for i, ids in enumerate(dict.fromkeys(p.ids for p in prompts))}
         ids, valid = self._pad(list(place))
         cache = self.forward.cache(len(place))
-        logits = self.forward(cache, ids, valid=valid).logits.float()
+        logits = _wide(self.forward(cache, ids, valid=valid).logits)
         if len(place) < n:
             fork = torch.tensor([place[p.ids] for p in prompts], device=device)
             cache, logits = cache.select(fork), logits[fork]
@@ -251,7 +251,18 @@ class Engine:
 
     @torch.inference_mode()
     def choose(self, batch: Batch, step: Stepwise) -> Choice:
-        """Asks the decoding for the next tokens and writes them down."""
+        """Asks the decoding for the next tokens and writes them down.
+
+        Raises:
+            ValueError: the network's output is not a number.
+        """
+        # One column tells: a hidden state that is not a number spoils the whole row.
+        if bool(batch.logits[:, 0].isnan().any()):
+            row = batch.index[int(batch.logits[:, 0].isnan().nonzero()[0, 0])]
+            raise ValueError(
+                f"{self.name} gave NaN logits for prompts[{row}] after {int(batch.rows.step.max())} tokens: "
+                "its weights are broken, or its dtype is too narrow"
+            )
         choice = step.choose(step.adjust(batch.logits, batch.rows), batch.rows)
         at = batch.rows.step[:, None]
         batch.tokens.scatter_(1, at, choice.tokens[:, None])
@@ -266,11 +277,11 @@ class Engine:
     @torch.inference_mode()
     def feed(self, batch: Batch, choice: Choice) -> None:
         """Reads the chosen tokens (or mixtures), which gives the logits for the next ones."""
-        if choice.weights is not None and choice.ids is not None:
+        if choice.weights is not None:
             embeds = self.forward.mix(choice.weights, choice.ids)
-            batch.logits = self.forward(batch.cache, embeds=embeds).logits.float()
+            batch.logits = _wide(self.forward(batch.cache, embeds=embeds).logits)
         else:
-            batch.logits = self.forward(batch.cache, choice.tokens[:, None]).logits.float()
+            batch.logits = _wide(self.forward(batch.cache, choice.tokens[:, None]).logits)
 
     def finish(
         self,
@@ -365,6 +376,11 @@ class Engine:
         if int(lengths.min()) == longest:
             return ids, None
         return ids, torch.arange(longest, device=self.device) >= longest - lengths[:, None]
+
+
+def _wide(logits: Tensor) -> Tensor:
+    """At least float32: filters and entropies of half-precision logits would be coarse."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _single_token(tokenizer: PreTrainedTokenizerBase, text: str) -> int | None:

@@ -65,6 +65,7 @@ class TransformersForward(Forward):
         self.vocab_size = network.get_output_embeddings().weight.shape[0]
         self.max_positions = getattr(config, "max_position_embeddings", None) or 1 << 30
         self._blocks = _blocks(network, self.layers)
+        self._table: Tensor | None = None
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
@@ -76,6 +77,18 @@ class TransformersForward(Forward):
 
     def embed(self, ids: Tensor) -> Tensor:
         return self.network.get_input_embeddings()(ids)
+
+    def refresh(self) -> None:
+        self._table = None
+
+    def table(self) -> Tensor:
+        module = self.network.get_input_embeddings()
+        if type(module) is torch.nn.Embedding:
+            return module.weight
+        # Families that scale their embeddings (Gemma): computed once per generation.
+        if self._table is None:
+            self._table = module(torch.arange(module.weight.shape[0], device=self.device))
+        return self._table
 
     def __call__(
         self,

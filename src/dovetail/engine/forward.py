@@ -217,10 +217,22 @@ class Forward(ABC):
             hook: sees every layer's input and output and may replace the latter.
         """
 
-    def mix(self, weights: Tensor, ids: Tensor) -> Tensor:
-        """[B, K] weights and ids -> [B, 1, d] the weighted mean of token embeddings, summed in float32."""
+    @abstractmethod
+    def table(self) -> Tensor:
+        """[V, d]: `embed` of every token."""
+
+    def mix(self, weights: Tensor, ids: Tensor | None) -> Tensor:
+        """[B, K] weights and ids -> [B, 1, d] weighted means of token embeddings, summed in float32 at least.
+
+        Without ``ids`` the weights [B, V] are over the whole vocabulary.
+        """
+        if ids is None:
+            table = self.table()
+            wide = torch.promote_types(table.dtype, torch.float32)
+            return (weights.to(wide) @ table.to(wide)).to(table.dtype)[:, None]
         embeddings = self.embed(ids)
-        return torch.bmm(weights[:, None].float(), embeddings.float()).to(embeddings.dtype)
+        wide = torch.promote_types(embeddings.dtype, torch.float32)
+        return torch.bmm(weights[:, None].to(wide), embeddings.to(wide)).to(embeddings.dtype)
 
 
 def visible(cache: Cache, where: Tensor, window: int | None = None) -> Tensor:

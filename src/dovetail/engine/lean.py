@@ -153,6 +153,9 @@ class LeanForward(Forward):
     def embed(self, ids: Tensor) -> Tensor:
         return self.network.model.embed_tokens(ids)
 
+    def table(self) -> Tensor:
+        return self.network.model.embed_tokens.weight
+
     def _rope(self, end: int) -> None:
         """Extends the tables of cosines and (signed) sines to ``end`` positions."""
         if end <= self._cos.shape[0]:
@@ -257,7 +260,7 @@ class LeanForward(Forward):
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         """Root-mean-square norm in float32; on a CPU `F.rms_norm` is a chain of twice as many operations."""
-        if x.is_cuda or x.dtype != torch.float32:
+        if x.is_cuda or x.dtype in (torch.bfloat16, torch.float16):
             y = F.rms_norm(x.float(), (x.shape[-1],), None, self._eps)
             return y.to(x.dtype) * weight
         length = torch.linalg.vector_norm(x, 2, -1, keepdim=True)

@@ -23,8 +23,9 @@ class Choice:
 
     Attributes:
         tokens: [B] int64, what is emitted, tested against end tokens and shown.
-        weights: [B, K] float32 rows that sum to 1, or None where every input is the plain token.
-        ids: [B, K] int64, the tokens that ``weights`` mix into the next input embedding.
+        weights: [B, K] rows that sum to 1, or None where every input is the plain token.
+        ids: [B, K] int64, the tokens that ``weights`` mix into the next input embedding; None where
+            ``weights`` [B, V] are over the whole vocabulary.
     """
 
     tokens: Tensor

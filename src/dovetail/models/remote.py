@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import cached_property
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -136,6 +137,13 @@ class RemoteModel(Model):
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Fatal:
+    """What ends a whole call."""
+
+    error: Exception
+
+
 class RemoteEngine:
     """Produces tokens by asking a server. Arguments as for `RemoteModel`."""
 
@@ -219,31 +227,43 @@ class RemoteEngine:
     ) -> Iterator[tuple[int, Completion | DovetailError]]:
         """(index, answer) as they come; raises NotReachable at the first sign that no other would come."""
         common = self._common(limits, step)
-        if not prompts:
-            return
-        client = self.client  # made before the threads, which would each make one
+        _ = self.client  # made before the threads, which would each make one
+        waiting: SimpleQueue[int] = SimpleQueue()
+        answered: SimpleQueue[tuple[int, Completion | DovetailError | _Fatal]] = SimpleQueue()
+        over = threading.Event()
+        for index in range(len(prompts)):
+            waiting.put(index)
+
+        def work() -> None:
+            while not over.is_set():
+                try:
+                    index = waiting.get_nowait()
+                except Empty:
+                    return
+                which = f"prompt {index + 1} of {len(prompts)}"
+                try:
+                    answered.put((index, self._ask(prompts[index], common, limits, which)))
+                except Exception as error:
+                    answered.put((index, _Fatal(error)))
+
         last = time.perf_counter()
-        pool = ThreadPoolExecutor(min(self.concurrency, len(prompts)), thread_name_prefix="dovetail-remote")
+        for _ in range(min(self.concurrency, len(prompts))):
+            # Daemons, not a pool: an interrupted program would wait for a pool's requests, however long
+            # they may take.
+            threading.Thread(target=work, name="dovetail-remote", daemon=True).start()
         try:
-            futures = {
-                pool.submit(self._ask, prompt, common, limits, f"prompt {i + 1} of {len(prompts)}"): i
-                for i, prompt in enumerate(prompts)
-            }
-            for future in as_completed(futures):
-                answer = future.result()
+            for _ in prompts:
+                index, answer = answered.get()
+                if isinstance(answer, _Fatal):
+                    raise answer.error
                 if isinstance(answer, Completion):
                     # The shares add up to the time that the whole call took.
                     now = time.perf_counter()
                     answer = replace(answer, cost=replace(answer.cost, seconds=now - last))
                     last = now
-                yield futures[future], answer
-        except BaseException:
-            # Requests under way would hold up an interrupted program for as long as they may take.
-            client.close()
-            self.__dict__.pop("client", None)
-            raise
+                yield index, answer
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            over.set()
 
     def _common(self, limits: Limits, step: Stepwise | None) -> dict[str, Any]:
         """The request parameters that all prompts share."""

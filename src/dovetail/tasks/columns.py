@@ -32,7 +32,8 @@ QUESTION = (
 )  # fmt: skip
 ANSWER = (
     "answer", "final_answer", "answers", "answer_key", "answerkey", "correct_answer", "expected_answer",
-    "gold_answer", "ground_truth", "target", "targets", "reference", "references", "gold", "expected", "label",
+    "gold_answer", "ground_truth", "target", "targets", "reference", "references", "gold", "expected",
+    "label",
     "solution", "output", "response", "completion",
 )  # fmt: skip
 CHOICES = ("choices", "options", "endings")
@@ -348,8 +349,7 @@ def _answer(value: object, name: str) -> str:
 
 
 def _answers_of(value: Mapping[str, Any], name: str) -> list[Any]:
-    """The accepted answers in a nested answer: SQuAD's ``text`` list, TriviaQA's ``value`` and
-    ``aliases``."""
+    """The answers in a nested one: SQuAD's ``text`` list, TriviaQA's ``value`` and ``aliases``."""
     if isinstance(value.get("text"), (list, tuple)):
         return list(value["text"])
     if isinstance(value.get("value"), str):

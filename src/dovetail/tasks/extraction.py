@@ -56,8 +56,7 @@ _SIGNS = dict.fromkeys(map(ord, "\u2212\ufe63\uff0d"), "-")
 
 
 def clean(text: str) -> str:
-    """Removes invisible format characters and lone surrogates, turns odd spaces and minus signs into plain
-    ones."""
+    """Drops invisible format characters and lone surrogates; makes odd spaces and minus signs plain."""
     if text.isascii():
         return text
     text = text.translate(_SPACES | _SIGNS)
@@ -138,15 +137,13 @@ _NUMBER = re.compile(
 
 
 def last_number(text: str) -> str | None:
-    """The last number in the last `TAIL` characters (``1,234``, ``-3.5``, ``2/3``, ``1e-3``); None if there
-    is none."""
+    """The last number (``1,234``, ``-3.5``, ``2/3``, ``1e-3``) in the last `TAIL` characters, or None."""
     found = numbers(text[-TAIL:])
     return found[-1] if found else None
 
 
 def numbers(text: str) -> list[str]:
-    """All numbers in the text as written; currency signs between sign and number are left out (``-$5`` is
-    ``-5``)."""
+    """All numbers in the text as written, without currency signs (``-$5`` is ``-5``)."""
     return [
         m[0].replace(" ", "")
         for m in _NUMBER.finditer(_ascii_digits(text).replace("\\$", "$").replace("$", ""))
@@ -162,18 +159,30 @@ def number_in(answer: str) -> str | None:
 
 
 _NOISE = re.compile(
-    r"\\[!,;: ]|\\left|\\right|\\text\s?\{[^{}]*\}|\\mathrm\s?\{[^{}]*\}|\^\s?\{?\\circ\}?|[$°]|\\[$]"
+    r"\\[!,;: $]|\\left|\\right|\\(?:text|mathrm)\s?\{[^{}]*\}(?:\^\s?\{?\d\}?)?"
+    r"|\^\s?\{?\\circ\}?|[$°€£¥₹]"
 )
 _FRACTION = re.compile(r"\\[dt]?frac\s?(?:\{\s?(-?\d+)\s?\}\s?\{\s?(\d+)\s?\}|(\d)(\d)(?!\d))")
 _MAX_NUMBER = 1000  # characters; longer ones are compared as text
 
 
-def number(answer: str) -> Fraction | None:
+_UNIT = re.compile(
+    r"(?:\s*(?:[kcmn]?m|k?g|mg|m?l|s|h|hrs?|min|mph|ft|in|lbs?|oz|th|st|nd|rd|am|pm)\b|\s+[A-Za-z]{2,})"
+    r"(?:[\s/,.'()-]{1,3}[A-Za-z]{1,30}){0,20}[\s.)]{0,3}"
+)
+_FUNCTION = re.compile(r"\s*(?:pi|mod|sin|cos|tan|log|ln|exp|sqrt|or|and|to)\b")
+
+
+def number(answer: str, units: bool = True) -> Fraction | None:
     """The exact value of an answer that states one number, else None.
 
     Understands signs, thousands separators, decimals, fractions (``3/4``, ``\\frac{3}{4}``), exponents,
-    currency, a percent sign (``18%`` is 18), a unit after it (``18 dollars``) and a name before it (``x =
-    18``). An expression (``2+3``, ``2^{10}``, ``\\sqrt{2}``) is not a number.
+    currency signs, a percent sign (``18%`` is 18) and a name before it (``x = 18``). An expression (``2+3``,
+    ``2x``, ``2^{10}``, ``\\sqrt{2}``) is not a number, and neither is ``Apollo 11``.
+
+    Args:
+        answer: what was extracted.
+        units: whether a unit may follow (``18 dollars``). Not for references: ``12 Monkeys`` is no number.
 
     >>> number(r"\\$1,250.50"), number("x = 18 eggs"), number("2 + 3")
     (Fraction(2501, 2), Fraction(18, 1), None)
@@ -186,13 +195,15 @@ def number(answer: str) -> Fraction | None:
     name, _, stated = text.rpartition("=")
     if "," not in name:  # "n = 5, m = 6" states two numbers
         text = stated
-    matches = list(_NUMBER.finditer(text))
-    if len(matches) != 1:
+    text = text.strip().removeprefix("(").lstrip()
+    match = _NUMBER.match(text)
+    if match is None:
         return None
-    rest = text[: matches[0].start()] + text[matches[0].end() :]
-    if re.search(r"[\\^_+*<>|{}\[\]\d=]|(?<![A-Za-z])/|(?<!\w)-", rest):
+    rest = text[match.end() :].rstrip(" .)")
+    rest = rest.removeprefix("%").rstrip()
+    if rest and not (units and _UNIT.fullmatch(rest) and not _FUNCTION.match(rest)):
         return None
-    value = matches[0][0].replace(",", "").replace(" ", "").lstrip("+")
+    value = match[0].replace(",", "").replace(" ", "").lstrip("+")
     try:
         top, _, bottom = value.partition("/")
         return Fraction(top) / Fraction(bottom or 1)
@@ -201,8 +212,7 @@ def number(answer: str) -> Fraction | None:
 
 
 def canonical(answer: str) -> str:
-    """One spelling per value, so that votes for ``18``, ``18.0`` and ``$18`` are votes for the same
-    answer."""
+    """One spelling per value: votes for ``18``, ``18.0`` and ``$18`` are votes for the same answer."""
     value = number(answer)
     if value is None:
         return answer
@@ -236,8 +246,7 @@ _WRAPS = (
 
 
 def tidy(answer: str) -> str:
-    """Strips what surrounds an answer without belonging to it: spaces, ``**``, ``$``, quotes, a final full
-    stop."""
+    """Strips what surrounds an answer: spaces, ``**``, ``$``, quotes, a final full stop."""
     answer = answer.strip()
     for _ in range(8):
         before = answer
@@ -257,8 +266,7 @@ _TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|operatorname)\s?\{([^
 
 
 def plain(answer: str) -> str:
-    """An answer as words: LaTeX text commands and escapes removed, spaces collapsed, case folded, ends
-    tidied."""
+    """An answer as words: without LaTeX text commands, spaces collapsed, case folded, ends tidied."""
     answer = _TEXT.sub(r"\1", clean(answer)).replace("\\ ", " ").replace("~", " ").replace("’", "'")
     return " ".join(tidy(answer).casefold().split())
 
@@ -269,8 +277,7 @@ _BRACKETED = re.compile(r"\(([A-Z])\)")
 
 
 def letter(answer: str) -> str | None:
-    """The letter that an answer states (``B``, ``(b)``, ``B. Paris``, ``\\text{B}``, ``option B``), upper
-    case, or None."""
+    """The letter that an answer states (``B``, ``(b)``, ``B. Paris``, ``option B``), upper case; or None."""
     answer = tidy(_TEXT.sub(r"\1", answer))[:500]
     if match := _LETTER.match(answer):
         return match[1].upper()

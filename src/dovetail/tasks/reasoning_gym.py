@@ -105,7 +105,7 @@ class FamilyScorer(AnswerScorer):
     ----------
     family: its name with underscores.
     settings: the family's configuration as pairs.
-    seconds: wall-clock limit of one judgement.
+    seconds: limit of one judgement in processor time (five times that in wall-clock time).
     """
 
     family: str
@@ -114,8 +114,8 @@ class FamilyScorer(AnswerScorer):
 
     name = "reasoning-gym"
     extraction = (
-        "last \\boxed{} after thinking; else #### / <answer> / 'answer is', else what follows the last line's "
-        "'=' (grids: the last block of lines)"
+        "last \\boxed{} after thinking; else #### / <answer> / 'answer is', else what follows '=' in "
+        "the last line (grids: the last block of lines)"
     )
 
     def judge(self, answer: str, example: Example) -> Judgement:

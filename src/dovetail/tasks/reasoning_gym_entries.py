@@ -1,5 +1,4 @@
-"""The part of `reasoning_gym` that runs in the sandbox: makes entries and marks answers, as plain Python
-values."""
+"""The part of `reasoning_gym` that runs in the sandbox: makes entries, marks answers."""
 
 from __future__ import annotations
 
@@ -61,8 +60,7 @@ def _hashable(settings: Settings) -> Settings:
 
 
 def _plain(value: Any) -> Any:
-    """Python literals only: NumPy scalars become numbers, what is none (functions, fractions) becomes
-    text."""
+    """Python literals only: NumPy scalars become numbers, other objects (fractions, sets) text."""
     if isinstance(value, dict):
         return {_plain(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

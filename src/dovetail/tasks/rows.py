@@ -85,8 +85,7 @@ def _text(path: Path) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines as files have them: str.splitlines would also cut at U+2028 and the like, which rows may
-    contain."""
+    """Lines as files have them; str.splitlines would also cut at U+2028, which rows may contain."""
     if "\n" not in text and "\r" in text:
         return text.split("\r")
     return [line.removesuffix("\r") for line in text.split("\n")]
@@ -127,8 +126,7 @@ def _is_json_lines(text: str) -> bool:
 
 
 def _json(text: str, path: Path) -> Iterator[Row | BadRow]:
-    """The elements of the file's one list, decoded one by one, so that a broken one does not take the others
-    along."""
+    """The elements of the file's one list, decoded one by one: a broken one leaves the others readable."""
     start = re.match(r"\s*\[", text)
     if start is None:
         start = _inner_list(text, path)

@@ -6,7 +6,7 @@ Some scorers evaluate what a model wrote as an expression (sympy does so through
 judging code once; every call runs in a fork of it, which is killed when its time is up. That costs a few
 milliseconds a call, works from any thread, and leaves no state behind.
 
-The walls: wall-clock limit and SIGKILL; limits on memory, processor time, file size and processes; a network
+The walls: limits on processor and wall-clock time, enforced by signals that cannot be caught; limits on memory, file size and processes; a network
 namespace without interfaces where the system grants one; an audit hook that refuses to open files outside
 Python's own folders, and refuses sockets, subprocesses, signals and ctypes. They stop accidents and simple
 attacks; they are not a virtual machine.
@@ -23,6 +23,7 @@ import importlib
 import os
 import pickle
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from typing import Any, BinaryIO
 from dovetail.core import DovetailError, Unsupported
 
 MEMORY_LIMIT = 4 << 30  # bytes of address space, the imported libraries included
+PATIENCE = 5.0  # seconds of wall-clock time that a second of processor time may take on a busy machine
 _START_LIMIT = 120.0  # seconds that importing the judging code may take
 _MAX_RESULT = 256 << 20  # bytes
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
@@ -52,7 +54,8 @@ def call(function: str, *arguments: Any, seconds: float = 2.0, confined: bool = 
 
     Args:
         function: ``"package.module:name"``, importable; its arguments are pickled.
-        seconds: wall-clock limit of the call; importing the module the first time is not counted.
+        seconds: limit of processor time, so that the outcome does not depend on how busy the machine is; the
+            wall-clock limit is `PATIENCE` times as much. Importing the module the first time is not counted.
         confined: False for trusted code that needs the sandbox only for its fixed hash seed
             (``PYTHONHASHSEED=0``, so that sets iterate in the same order in every run).
 
@@ -88,7 +91,7 @@ class _Helper:
                 assert process.stdin is not None
                 assert process.stdout is not None
                 _send(process.stdin, pickle.dumps((function, arguments, seconds, confined)))
-                status, value = _receive(process.stdout, seconds + _START_LIMIT)
+                status, value = _receive(process.stdout, PATIENCE * seconds + _START_LIMIT)
             except (OSError, EOFError) as error:
                 self.close()
                 raise SandboxFailure(f"the sandbox's helper process broke down in {function}") from error
@@ -96,7 +99,7 @@ class _Helper:
                 self.close()  # an interrupted exchange: the next call must not read this one's answer
                 raise
         if status == b"t":
-            raise TimeRanOut(f"{function} took longer than {seconds:g} s")
+            raise TimeRanOut(f"{function} took more than {seconds:g} s of processor time")
         if status == b"e":
             raise SandboxFailure(f"{function}: {value.decode(errors='replace')}")
         try:
@@ -225,6 +228,8 @@ def _in_child(
             os.close(reader)
             for pipe in private:
                 os.close(pipe.fileno())
+            signal.signal(signal.SIGPROF, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_PROF, seconds)  # ends the process wherever it is, C code included
             if confined:
                 _confine(seconds)
             with os.fdopen(writer, "wb", 0) as out:
@@ -239,16 +244,18 @@ def _in_child(
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb", 0) as pipe:
-        deadline = time.monotonic() + seconds
-        try:
-            return _receive(pipe, seconds)
-        except EOFError:
-            if time.monotonic() >= deadline:
-                return b"t", b""
-            return b"e", b"the process died (out of memory, or a crash)"
-        finally:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
+        deadline = time.monotonic() + PATIENCE * seconds
+        answer = None
+        with contextlib.suppress(EOFError):
+            answer = _receive(pipe, PATIENCE * seconds)
+        late = time.monotonic() >= deadline
+        os.kill(child, signal.SIGKILL)  # no harm to one that has ended: its status stays
+        _, status = os.waitpid(child, 0)
+    if answer is not None:
+        return answer
+    if late or (os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGPROF, signal.SIGXCPU)):
+        return b"t", b""
+    return b"e", b"the process died (out of memory, or a crash)"
 
 
 def _words(error: BaseException) -> bytes:
@@ -256,8 +263,7 @@ def _words(error: BaseException) -> bytes:
 
 
 def _leave_network() -> None:
-    """Moves the helper into a network namespace with no interfaces; quietly stays where that is not
-    allowed."""
+    """Moves into a network namespace without interfaces, where the system allows it."""
     try:
         import ctypes
 
@@ -267,10 +273,11 @@ def _leave_network() -> None:
 
 
 _REFUSED = (
-    "socket.", "subprocess.", "ctypes.", "shutil.", "pty.", "os.system", "os.exec", "os.fork",
-    "os.posix_spawn", "os.spawn", "os.kill", "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink",
-    "os.chdir", "os.truncate", "os.chmod", "os.chown", "os.putenv", "signal.", "mmap.", "webbrowser.", "urllib.",
-    "ftplib.", "http.", "smtplib.", "sqlite3.", "fcntl.", "resource.",
+    "socket.", "subprocess.", "ctypes.", "shutil.", "pty.", "signal.", "mmap.", "fcntl.", "resource.",
+    "urllib.", "ftplib.", "http.", "smtplib.", "sqlite3.", "webbrowser.",
+    "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.kill", "os.remove", "os.rename",
+    "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown", "os.chdir",
+    "os.putenv",
 )  # fmt: skip
 
 

@@ -69,8 +69,7 @@ class AnswerScorer(ABC):
 
 
 def references(example: Example) -> tuple[str, ...]:
-    """All accepted answers: the column ``accepted_answers`` where there are several, else the reference; ()
-    if none."""
+    """All accepted answers: the column ``accepted_answers`` where there are several, else the reference."""
     several = example.columns.get("accepted_answers")
     if several:
         return tuple(str(r) for r in several)

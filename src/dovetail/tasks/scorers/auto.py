@@ -28,8 +28,8 @@ class Auto(AnswerScorer):
 
     name = "auto"
     extraction = (
-        "last \\boxed{} after thinking; else #### / <answer> / 'answer is', else the last number (for numbers) "
-        "or line; choices by letter, numbers by value, else as mathematics or words"
+        "last \\boxed{} after thinking; else #### / <answer> / 'answer is', else the last number (for "
+        "numbers) or line; choices by letter, numbers by value, else as mathematics or words"
     )
 
     def judge(self, answer: str, example: Example) -> Judgement:
@@ -43,6 +43,6 @@ class Auto(AnswerScorer):
         if choices(example):
             return self.choice
         accepted = references(example)
-        if accepted and all(extraction.number(r) is not None for r in accepted):
+        if accepted and all(extraction.number(r, units=False) is not None for r in accepted):
             return self.numeric
         return self.math

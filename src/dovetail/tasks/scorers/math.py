@@ -11,7 +11,10 @@ from dovetail.tasks import extraction, sandbox
 from dovetail.tasks.scorers.answer import AnswerScorer, Judgement, references
 
 MAX_EXPRESSION = 1000  # characters; a longer answer is only compared as text
-_WORDS = re.compile(r"[A-Za-z][A-Za-z .,'’-]+")
+_COMMANDS = re.compile(
+    r"\\(?:text|mathrm|operatorname)\s?\{[^{}]*\}|\\[A-Za-z]+|\b(?:sin|cos|tan|log|exp|sqrt|mod)\b"
+)
+_WORD = re.compile(r"[^\W\d_]{3,}")
 _SPACING = re.compile(r"\\left|\\right|\\[!,;: ]|\s|\$")
 
 
@@ -26,7 +29,7 @@ class Math(AnswerScorer):
 
     Parameters
     ----------
-    seconds: wall-clock limit of one judgement.
+    seconds: limit of one judgement in processor time (five times that in wall-clock time).
     """
 
     seconds: float = 2.0
@@ -52,11 +55,11 @@ class Math(AnswerScorer):
         accepted = () if example is None else references(example)
         if said := extraction.announced(text):
             stated = extraction.number_in(said)
-            if stated and accepted and all(extraction.number(r) is not None for r in accepted):
+            if stated and accepted and all(extraction.number(r, units=False) is not None for r in accepted):
                 return stated
             return said
         number = extraction.last_number(text)
-        if number and all(extraction.number(r) is not None for r in accepted):
+        if number and all(extraction.number(r, units=False) is not None for r in accepted):
             return number
         return extraction.last_line(text)
 
@@ -71,15 +74,20 @@ def equal(reference: str, answer: str, seconds: float) -> bool | None:
         or extraction.plain(reference) == extraction.plain(answer) != ""
     ):
         return True
-    value, wanted = extraction.number(answer), extraction.number(reference)
+    value, wanted = extraction.number(answer), extraction.number(reference, units=False)
     if value is not None and wanted is not None and ("%" in reference) == ("%" in answer):
         return abs(value - wanted) <= 1e-6
-    if _WORDS.fullmatch(reference) or len(answer) > MAX_EXPRESSION or len(reference) > MAX_EXPRESSION:
+    if is_words(reference) or len(answer) > MAX_EXPRESSION or len(reference) > MAX_EXPRESSION:
         return False
     try:
         return bool(sandbox.call(f"{__package__}.math_verify:equal", reference, answer, seconds=seconds))
     except sandbox.SandboxFailure:
         return None
+
+
+def is_words(reference: str) -> bool:
+    """Whether a reference is plain language (``Apollo 11``), which math-verify would reduce to its number."""
+    return _WORD.search(_COMMANDS.sub(" ", reference)) is not None
 
 
 def _compact(answer: str) -> str:

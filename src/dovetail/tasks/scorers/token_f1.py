@@ -37,8 +37,7 @@ class TokenF1(AnswerScorer):
 
 
 def words(text: str) -> list[str]:
-    """SQuAD's normalised words of a text; those of the plain text where nothing would be left ("The",
-    "!")."""
+    """SQuAD's normalised words; those of the plain text where nothing would be left ("The", "!")."""
     text = extraction.plain(text)
     return _ARTICLES.sub(" ", text.translate(_PUNCTUATION)).split() or text.split()
 

@@ -1,0 +1,30 @@
+"""Texts that break careless parsers: 100 kB of one thing, unbalanced, invisible; numbers far too large."""
+
+N = 100_000
+HOSTILE = {
+    "backslashes": "\\" * N,
+    "boxed backslashes": "\\boxed{" + "\\" * N,
+    "open braces": "{" * N,
+    "closing braces": "}" * N,
+    "open boxes": "\\boxed{" * (N // 7),
+    "nested boxes": "\\boxed{" * (N // 7) + "}" * (N // 7),
+    "bidi": "\u202e\u2066" * (N // 2),
+    "digits": "9" * N,
+    "separators": "111," * (N // 4) + "1111",
+    "announcements": "answer is " * (N // 10),
+    "hashes": "#" * N,
+    "tags": "<answer>" * (N // 8),
+    "spaces": "answer" + " " * N,
+    "signs": "-" * N,
+    "dots": "." * N,
+    "exponents": "1e" * (N // 2),
+    "fractions": "1/" * (N // 2),
+    "lines": "\n" * N,
+    "stars": "*" * N,
+    "surrogates": "\ud800" * N,
+    "text commands": "\\text{" * (N // 6),
+    "power": "9**9**9",
+    "tower": "\\boxed{9^{9^{9^{9}}}}",
+    "thinking": "<think>" * (N // 7) + "</think>" * (N // 8),
+    "nul": "\x00" * N,
+}
