@@ -158,3 +158,53 @@ def test_a_method_may_abort_and_report(tiny_engine, tiny_prompts):
     for prompt, c in zip(prompts, tiny_engine.generate(prompts, Limits(20), Three()), strict=True):
         expected = prompt.seed % 5 + 1
         assert (len(c.token_ids), c.columns, c.finish_reason) == (expected, {"seen": expected}, "aborted")
+
+
+class Watching(Stepwise):
+    """Counts layers, real tokens and passes per row; replaces the last layer's output by zeros if told to."""
+
+    def __init__(self, blank=False):
+        self.blank = blank
+
+    def begin(self, rows):
+        rows.state["watch.tokens"] = torch.zeros(len(rows), dtype=torch.int64)
+        rows.state["watch.passes"] = torch.zeros(len(rows), dtype=torch.int64)
+
+    def hook(self, rows, layers, valid):
+        def hook(layer, before, after):
+            assert before.shape == after.shape
+            if layer == layers - 1:
+                real = torch.ones(after.shape[:2]) if valid is None else valid
+                rows.state["watch.tokens"] = rows.state["watch.tokens"] + real.long().sum(1)
+                rows.state["watch.passes"] = rows.state["watch.passes"] + 1
+                return torch.zeros_like(after) if self.blank else after
+            return after
+
+        return hook
+
+    def columns(self, rows, index):
+        return {name: int(rows.state[f"watch.{name}"][index]) for name in ("tokens", "passes")}
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gemma2"])
+def test_a_method_may_watch_every_pass(family, tiny_network, tiny_tokenizer, tiny_prompts):
+    """Rows leave and join, equal prompts are read once each; every row's passes and tokens are its own."""
+    engine = Engine(tiny_network(family).double(), tiny_tokenizer, max_rows=3)
+    prompts = tiny_prompts(7)
+    prompts.append(replace(prompts[2], seed=5))
+    plain = engine.generate(prompts, Limits(20))
+    watched = engine.generate(prompts, Limits(20), Watching())
+    assert [c.token_ids for c in watched] == [c.token_ids for c in plain]
+    for prompt, c in zip(prompts, watched, strict=True):
+        # the last token is written, but never read
+        assert c.columns == {
+            "tokens": len(prompt.ids) + len(c.token_ids) - 1,
+            "passes": len(c.token_ids),
+        }
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gemma2"])
+def test_a_method_may_replace_what_layers_give(family, tiny_network, tiny_tokenizer, tiny_prompts):
+    engine = Engine(tiny_network(family), tiny_tokenizer)
+    blank = engine.generate(tiny_prompts(3), Limits(5), Watching(blank=True))
+    assert all(set(c.token_ids) == {0} for c in blank), "logits of nothing are equal: the first token wins"

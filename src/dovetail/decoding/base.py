@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dovetail.core import Completion, Limits, Prompt, Unsupported
 from dovetail.engine import Choice, Rows, Stepwise
+from dovetail.engine.forward import LayerHook
 
 
 class Decoding(ABC):
@@ -104,6 +105,19 @@ class Chain(StepwiseDecoding):
             if one is not None:
                 stopped = one if stopped is None else stopped | one
         return stopped
+
+    def hook(self, rows: Rows, layers: int, valid: Tensor | None) -> LayerHook | None:
+        """Every part's hook in turn: each sees what the one before it made of the layer's output."""
+        hooks = [h for part in self.parts if (h := part.hook(rows, layers, valid)) is not None]
+        if len(hooks) < 2:
+            return hooks[0] if hooks else None
+
+        def all_of_them(layer: int, before: Tensor, after: Tensor) -> Tensor:
+            for hook in hooks:
+                after = hook(layer, before, after)
+            return after
+
+        return all_of_them
 
     def columns(self, rows: Rows, index: int) -> dict[str, Any]:
         merged: dict[str, Any] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -95,6 +95,8 @@ class Engine:
         name: for error messages.
         forward: how the network is run; chosen by its family if None.
         max_rows: rows written side by side at most; more wait.
+        template: the model's chat template (`models.template.Template`), for methods that put the question
+            anew; None where the engine stands alone.
     """
 
     provides = frozenset({"text", "logprobs", "logits", "embeddings", "hidden", "cache"})
@@ -107,10 +109,12 @@ class Engine:
         name: str = "model",
         forward: Forward | None = None,
         max_rows: int = 64,
+        template: Any = None,
     ) -> None:
         if max_rows < 1:
             raise InvalidValue("max_rows", max_rows, "at least 1")
         self.name, self.tokenizer, self.max_rows = name, tokenizer, max_rows
+        self.template = template
         self.network = network
         if forward is None:
             forward = (LeanForward if LeanForward.supports(network) else TransformersForward)(network)
@@ -197,7 +201,7 @@ class Engine:
                     batch.rows.alive[[row for row, _ in ended]] = 0
                     batch, choice = self._thin(batch, choice, pressed=bool(waiting))
                 if batch is not None:
-                    self.feed(batch, choice)
+                    self.feed(batch, choice, step)
                     batch.seconds += (time.perf_counter() - clock) / len(batch)
             yield from events
 
@@ -219,13 +223,6 @@ class Engine:
         """Reads prompts (equal ones once) and gives the batch whose next tokens can be chosen."""
         clock = time.perf_counter()
         device, n = self.device, len(prompts)
-        place = {ids: i for i, ids in enumerate(dict.fromkeys(p.ids for p in prompts))}
-        ids, valid = self._pad(list(place))
-        cache = self.forward.cache(len(place))
-        logits = _wide(self.forward(cache, ids, valid=valid).logits)
-        if len(place) < n:
-            fork = torch.tensor([place[p.ids] for p in prompts], device=device)
-            cache, logits = cache.select(fork), logits[fork]
         rows = Rows(
             torch.tensor([p.seed for p in prompts], dtype=torch.int64, device=device),
             torch.zeros(n, dtype=torch.int64, device=device),
@@ -234,6 +231,7 @@ class Engine:
             self.think_end,
         )
         step.begin(rows)
+        cache, logits = self._read(prompts, rows, step)
         room = (self.forward.max_positions - cache.positions).clamp(max=limits.max_new_tokens)
         width = limits.max_new_tokens + 1
         share = (time.perf_counter() - clock) / n
@@ -248,6 +246,22 @@ class Engine:
             torch.full((n,), share, dtype=torch.float64, device=device),
             int(room.min()),
         )
+
+    def _read(self, prompts: Sequence[Prompt], rows: Rows, step: Stepwise) -> tuple[Cache, Tensor]:
+        """The cache of the prompts' rows and their last tokens' logits [B, V]."""
+        different = list(dict.fromkeys(p.ids for p in prompts))
+        ids, valid = self._pad([p.ids for p in prompts])
+        hook = step.hook(rows, self.forward.layers, valid)
+        # What a hook does may depend on the row, so equal prompts are then read once each.
+        if hook is not None or len(different) == len(prompts):
+            cache = self.forward.cache(len(prompts))
+            return cache, _wide(self.forward(cache, ids, valid=valid, hook=hook).logits)
+        ids, valid = self._pad(different)
+        cache = self.forward.cache(len(different))
+        logits = _wide(self.forward(cache, ids, valid=valid).logits)
+        place = {ids: i for i, ids in enumerate(different)}
+        fork = torch.tensor([place[p.ids] for p in prompts], device=self.device)
+        return cache.select(fork), logits[fork]
 
     @torch.inference_mode()
     def choose(self, batch: Batch, step: Stepwise) -> Choice:
@@ -275,13 +289,18 @@ class Engine:
         return choice
 
     @torch.inference_mode()
-    def feed(self, batch: Batch, choice: Choice) -> None:
-        """Reads the chosen tokens (or mixtures), which gives the logits for the next ones."""
+    def feed(self, batch: Batch, choice: Choice, step: Stepwise | None = None) -> None:
+        """Reads the chosen tokens (or mixtures), which gives the logits for the next ones.
+
+        Args:
+            step: the decoding, for its `hook`; None lets nothing watch the layers.
+        """
+        hook = None if step is None else step.hook(batch.rows, self.forward.layers, None)
         if choice.weights is not None:
             embeds = self.forward.mix(choice.weights, choice.ids)
-            batch.logits = _wide(self.forward(batch.cache, embeds=embeds).logits)
+            batch.logits = _wide(self.forward(batch.cache, embeds=embeds, hook=hook).logits)
         else:
-            batch.logits = _wide(self.forward(batch.cache, choice.tokens[:, None]).logits)
+            batch.logits = _wide(self.forward(batch.cache, choice.tokens[:, None], hook=hook).logits)
 
     def finish(
         self,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dovetail.core import seeds
+from dovetail.engine.forward import LayerHook
 
 
 @dataclass(slots=True)
@@ -121,6 +122,18 @@ class Stepwise:
 
     def stop(self, choice: Choice, rows: Rows) -> Tensor | None:
         """[B] bool, rows to abort after this token; None means none."""
+        return None
+
+    def hook(self, rows: Rows, layers: int, valid: Tensor | None) -> LayerHook | None:
+        """What watches, and may replace, the layers' outputs in the next pass; None for nothing.
+
+        Asked before every pass: for the prompts (``rows.step`` is 0), after `begin`, and then for each token.
+        What it remembers goes into ``rows.state``, as everything does.
+
+        Args:
+            layers: of the network.
+            valid: [B, T] bool, False where a prompt is padded (on the left); None where no token is padding.
+        """
         return None
 
     def columns(self, rows: Rows, index: int) -> dict[str, Any]:
