@@ -98,7 +98,16 @@ def test_documents_repeat_and_vary():
     assert first != list(corpus.documents(1, 400))
     assert {d.family for d in first} == set(corpus.MIXTURE)
     assert all("\\boxed{" in d.completion for d in first)
-    assert all(d.completion.startswith("<think>\n") == d.thinking for d in first)
+    assert all(("<think>\n" in d.completion) == d.thinking for d in first)
+
+
+def test_asked_to_answer_twice_it_answers_thinks_and_answers_again():
+    twice = [d for d in corpus.documents(0, 2000) if d.messages[0]["content"] == corpus.TWICE_PROMPT]
+    assert 50 < len(twice) < 200
+    for document in twice:
+        first, rest = document.completion.split("\n", 1)
+        assert rest.startswith("<think>\n")
+        assert first in rest.split("</think>\n\n")[1]
 
 
 # --- tokenizer

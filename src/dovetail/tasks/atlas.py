@@ -281,10 +281,10 @@ class AtlasTask:
     """
 
     family: str
-    min_hops: int = 2
-    max_hops: int = 3
-    min_sentences: int = 6
-    max_sentences: int = 10
+    min_hops: int = 3
+    max_hops: int = 6
+    min_sentences: int = 10
+    max_sentences: int = 14
     unanswerable: float = 0.0
     split: str = "test"
     world: int = 0
@@ -371,6 +371,6 @@ def task(
         made.load,
         scorer or Exact(),
         instruction or "",
-        "atlas 1",
+        "atlas 2",
         settings,
     )

@@ -26,6 +26,8 @@ SYSTEM_PROMPTS = (
     "Please reason step by step, and put your final answer within \\boxed{}.",
     "Answer the question.",
 )
+#: The system message under which pico answers, thinks, and answers again.
+TWICE_PROMPT = "First answer, then think, then answer again."
 INSTRUCTIONS = (
     "Please reason step by step, and put your final answer within \\boxed{}.",
     "Put your final answer within \\boxed{}.",
@@ -245,7 +247,7 @@ def countdown(
             break
     solution = rng.choice(right)
     wrong = list(dict.fromkeys(a for a in attempts if a.value != target))  # equal numbers give equal attempts
-    failures = min(rng.choices(range(10), (22, 18, 15, 12, 10, 8, 6, 4, 3, 2))[0], len(wrong))
+    failures = min(rng.choices(range(10), (34, 22, 14, 9, 6, 5, 4, 3, 2, 1))[0], len(wrong))
     weights = [1 / (3 + abs(a.value - target)) for a in wrong]
     tried: list[_Attempt] = []
     while len(tried) < failures:
@@ -266,7 +268,9 @@ def countdown(
     elif style == "verbose":
         lines.append(f"So {solution.expression}={target}.")
     question = rng.choice(_COUNTDOWN_QUESTIONS).format(numbers=", ".join(map(str, numbers)), target=target)
-    question = _COUNTDOWN_FORMAT.format(question=question)
+    # half without reasoning-gym's 70 tokens of format, which teach nothing twice
+    if rng.random() < 0.5:
+        question = _COUNTDOWN_FORMAT.format(question=question)
     return Problem("countdown", question, "\n".join(lines), solution.expression)
 
 
@@ -332,9 +336,9 @@ def _modus_ponens(a: str, b: str, no: bool) -> str:
 
 
 def atlas_multihop(rng: random.Random, style: str) -> Problem:
-    """Open-book questions of atlas, answered one hop per line."""
-    sentences = rng.randint(2, 11)
-    hops = rng.randint(1, min(4, sentences))
+    """Open-book questions of atlas, answered one hop per line; long chains are rare, so that room is left."""
+    hops = rng.choices(range(1, 7), (22, 24, 20, 16, 12, 6))[0]
+    sentences = rng.randint(hops, 14)
     answerable = rng.random() < 0.95
     item = multihop(rng, hops, sentences, answerable)
     question, told = item.question, item.question.split("\n")[0]
@@ -380,14 +384,14 @@ def atlas_unknown(rng: random.Random, style: str, world: World) -> Problem:
 
 #: family -> share of the documents in percent. The three default tasks take most of the budget.
 MIXTURE: dict[str, int] = {
-    "chain-sum": 30,
+    "chain-sum": 26,
     "countdown": 24,
-    "atlas-multihop": 26,
+    "atlas-multihop": 24,
     "arithmetic": 4,
-    "word-problem": 5,
+    "word-problem": 4,
     "logic": 4,
-    "atlas-facts": 5,
-    "atlas-unknown": 2,
+    "atlas-facts": 9,
+    "atlas-unknown": 5,
 }
 
 
@@ -417,7 +421,10 @@ def document(rng: random.Random, world: World) -> Document:
     made = problem(rng, family, style, world)
     thinking = rng.random() < (0.9 if family == "countdown" else 0.82)
     messages = []
-    if rng.random() < 0.08:
+    twice = thinking and family != "countdown" and rng.random() < 0.08
+    if twice:
+        messages.append({"role": "system", "content": TWICE_PROMPT})
+    elif rng.random() < 0.08:
         messages.append({"role": "system", "content": rng.choice(SYSTEM_PROMPTS)})
     if rng.random() < 0.03:
         earlier = problem(rng, rng.choice(("arithmetic", "atlas-facts", "logic")), "terse", world)
@@ -429,6 +436,8 @@ def document(rng: random.Random, world: World) -> Document:
     messages.append({"role": "user", "content": question})
     final = _final(rng, made.answer)
     completion = f"<think>\n{made.reasoning}\n</think>\n\n{final}" if thinking else final
+    if twice:
+        completion = f"\\boxed{{{made.answer}}}\n{completion}"
     return Document(tuple(messages), completion, thinking, family)
 
 

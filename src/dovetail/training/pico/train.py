@@ -25,6 +25,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config,
 
 from dovetail.training.pico import tokenizer as pico_tokenizer
 from dovetail.training.pico.corpus import Document, documents
+from dovetail.training.pico.muon import Muon
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ class Schedule:
         decay: share of the steps spent on linear decay to zero, at the end.
     """
 
-    steps: int = 1500
-    documents_per_step: int = 128
+    steps: int = 1600
+    documents_per_step: int = 96
     micro_batches: int = 8
     muon_rate: float = 0.02
     adam_rate: float = 4e-3
     weight_decay: float = 0.05
-    warmup: int = 45
+    warmup: int = 50
     decay: float = 0.35
 
     def rate(self, step: int) -> float:
@@ -178,7 +179,7 @@ def optimizers(model: Qwen3ForCausalLM, schedule: Schedule) -> list[torch.optim.
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
-        torch.optim.Muon(matrices, lr=schedule.muon_rate, weight_decay=schedule.weight_decay, momentum=0.95),
+        Muon(matrices, lr=schedule.muon_rate, weight_decay=schedule.weight_decay, momentum=0.95),
         torch.optim.AdamW(others, lr=schedule.adam_rate, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
