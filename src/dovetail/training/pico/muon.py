@@ -1,8 +1,8 @@
 """Muon in float32: momentum whose matrix updates are orthogonalised by a Newton-Schulz iteration.
 
-Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024). `torch.optim.Muon` iterates in
-bfloat16, which on a CPU without bfloat16 instructions takes ten times as long as the float32 used here; and
-matrices of one shape are iterated together.
+Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024). `torch.optim.Muon` iterates
+in bfloat16, which on a CPU without bfloat16 instructions takes ten times as long as the float32 used here;
+and matrices of one shape are iterated together.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised update scaled by sqrt(max(1, rows / columns)), decoupled weight decay.
+    """Nesterov momentum, orthogonalised update times sqrt(max(1, rows / columns)), decoupled weight decay.
 
     Args:
         parameters: matrices.
