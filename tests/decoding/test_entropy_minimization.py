@@ -107,6 +107,8 @@ def test_rows_do_not_depend_on_each_other(logits):
         (lambda: EntropyMinimization(kl_weight=-0.1), "kl_weight is -0.1"),
         (lambda: AdaptiveTemperature(target_ratio=0.0), "target_ratio is 0.0"),
         (lambda: AdaptiveTemperature(t_min=0.0), "t_min is 0.0"),
+        (lambda: AdaptiveTemperature(tol=0.0), "tol is 0.0"),
+        (lambda: AdaptiveTemperature(max_iter=0), "max_iter is 0"),
         (lambda: AdaptiveTemperature(t_min=2.0), "t_min is 2.0: must be at most t_max"),
     ],
 )

@@ -80,8 +80,9 @@ def test_candidates_hold_the_sampled_token():
 def test_candidates_of_the_whole_vocabulary_are_the_full_form(tiny_engine, tiny_prompts):
     prompts = tiny_prompts(4)
     full = MixtureOfInputs().generate(tiny_engine, prompts, Limits(10))
-    listed = MixtureOfInputs(candidates=100).generate(tiny_engine, prompts, Limits(10))
-    assert [c.token_ids for c in full] == [c.token_ids for c in listed]
+    for k in (100, 10**6):
+        listed = MixtureOfInputs(candidates=k).generate(tiny_engine, prompts, Limits(10))
+        assert [c.token_ids for c in full] == [c.token_ids for c in listed]
 
 
 def test_bad_distributions_are_named():

@@ -96,6 +96,8 @@ class AdaptiveTemperature(StepwiseDecoding):
             raise InvalidValue("threshold", self.threshold, ">= 0")
         if self.max_iter < 1:
             raise InvalidValue("max_iter", self.max_iter, "at least 1")
+        if not self.tol > 0:
+            raise InvalidValue("tol", self.tol, "> 0")
         check_filters(self.temperature, 0, 1.0, 0.0)
 
     def adjust(self, logits: Tensor, rows: Rows) -> Tensor:
@@ -150,22 +152,30 @@ def minimize_entropy(
     Returns:
         [B, V] float32 at least; rows whose entropy is below ``threshold`` from the start are returned
         unchanged.
+
+    Raises:
+        ValueError: a row with NaN or without any finite logit; names the row.
     """
     z = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    original = z.softmax(-1)
-    mean, square = torch.zeros_like(z), torch.zeros_like(z)
-    active = torch.ones(z.shape[0], dtype=torch.bool, device=z.device)
+    # Only the rows that are not confident yet are worked on: often a few of many.
+    rows = (token_entropy(z) >= threshold).nonzero()[:, 0]
+    if n_grad_steps == 0 or len(rows) == 0:
+        return z
+    z = z.clone()
+    active = z[rows]
+    original = active.softmax(-1)
+    mean, square = torch.zeros_like(active), torch.zeros_like(active)
     for t in range(1, n_grad_steps + 1):
-        entropy = token_entropy(z)
-        # A row that was stopped once stays stopped, so all active rows have taken equally many steps.
-        active = active & (entropy >= threshold)
-        if not bool(active.any()):
-            break
-        logprobs = z.log_softmax(-1)
+        logprobs = active.log_softmax(-1)
         p = logprobs.exp()
-        gradient = -torch.where(p > 0, p * (logprobs + entropy[:, None]), 0.0) + kl_weight * (p - original)
-        mean = _BETA_1 * mean + (1 - _BETA_1) * gradient
-        square = _BETA_2 * square + (1 - _BETA_2) * gradient.square()
+        information = torch.where(p > 0, p * logprobs, 0.0)  # p log p
+        entropy = -information.sum(-1, keepdim=True)
+        gradient = kl_weight * (p - original) - information - p * entropy
+        mean.lerp_(gradient, 1 - _BETA_1)
+        square.lerp_(gradient.square(), 1 - _BETA_2)
         step = (mean / (1 - _BETA_1**t)) / ((square / (1 - _BETA_2**t)).sqrt() + _EPSILON)
-        z = torch.where(active[:, None], z - lr * step, z)
+        # A row that was stopped once stays stopped, so all running rows have taken equally many steps.
+        running = entropy >= threshold if t == 1 else running & (entropy >= threshold)
+        active = torch.where(running, active - lr * step, active)
+    z[rows] = active
     return z

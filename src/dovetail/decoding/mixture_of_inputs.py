@@ -66,20 +66,20 @@ class MixtureOfInputs(StepwiseDecoding):
             raise InvalidValue("distribution_temperature", self.distribution_temperature, "> 0")
 
     def choose(self, logits: Tensor, rows: Rows) -> Choice:
-        tokens = self._sample(logits, rows)
+        sampled_from = torch.softmax(logits / (self.temperature or 1.0), -1)
+        tokens = self._sample(sampled_from, rows)
         if self.mode == "standard" or math.isinf(self.beta):
             return Choice(tokens)
-        probs = torch.softmax(logits / (self.distribution_temperature or self.temperature), -1)
-        if self.candidates == "full":
-            if self.mode == "direct":
-                return Choice(tokens, probs)
-            return Choice(tokens, moi_weights(probs, tokens, self.beta))
-        return self._among(probs, tokens, int(self.candidates))
+        probs = sampled_from
+        if self.distribution_temperature not in (None, self.temperature or 1.0):
+            probs = torch.softmax(logits / self.distribution_temperature, -1)
+        if self.candidates != "full":
+            return self._among(probs, tokens, int(self.candidates))
+        return Choice(tokens, probs if self.mode == "direct" else _posterior(probs, tokens, self.beta))
 
-    def _sample(self, logits: Tensor, rows: Rows) -> Tensor:
+    def _sample(self, probs: Tensor, rows: Rows) -> Tensor:
         if self.temperature == 0:
-            return logits.argmax(-1)
-        probs = torch.softmax(logits / self.temperature, -1)
+            return probs.argmax(-1)
         if not self.top_k and self.top_p == 1:
             return draw(probs, rows)
         kept, ids = filtered(probs, self.top_k, self.top_p, 0.0)
@@ -87,14 +87,15 @@ class MixtureOfInputs(StepwiseDecoding):
 
     def _among(self, probs: Tensor, tokens: Tensor, k: int) -> Choice:
         """The mixture over the k most probable tokens and the sampled one (last; 0 if it is among them)."""
-        top, ids = probs.topk(min(k, probs.shape[-1]), -1)
+        k = min(k, probs.shape[-1])
+        top, ids = probs.topk(k, -1)
         top = top / top.sum(-1, keepdim=True)
         hit = ids == tokens[:, None]
         place = torch.where(hit.any(-1), hit.int().argmax(-1), ids.shape[1])
         top, ids = torch.nn.functional.pad(top, (0, 1)), torch.cat([ids, tokens[:, None]], 1)
         if self.mode == "direct":
             return Choice(tokens, top, ids)
-        return Choice(tokens, moi_weights(top, place, self.beta, entropy_base=k), ids)
+        return Choice(tokens, _posterior(top, place, self.beta, entropy_base=k), ids)
 
 
 def moi_weights(probs: Tensor, tokens: Tensor, beta: float, entropy_base: int | None = None) -> Tensor:
@@ -121,7 +122,12 @@ def moi_weights(probs: Tensor, tokens: Tensor, beta: float, entropy_base: int | 
     outside = (tokens < 0) | (tokens >= size)
     if bool(outside.any()):
         raise ValueError(f"token id {int(tokens[outside][0])} is outside the vocabulary [0, {size})")
-    base = math.log(entropy_base or size)
+    return _posterior(probs, tokens, beta, entropy_base)
+
+
+def _posterior(probs: Tensor, tokens: Tensor, beta: float, entropy_base: int | None = None) -> Tensor:
+    """`moi_weights` without its checks, which would make an accelerator wait at every step."""
+    base = math.log(entropy_base or probs.shape[-1])
     entropy = torch.special.entr(probs).sum(-1, keepdim=True)
     h = (entropy / base).clamp(0, 1) if base > 0 else torch.zeros_like(entropy)
     weights = h * probs

@@ -40,7 +40,8 @@ class SoftThinking(StepwiseDecoding):
 
     Attributes:
         max_topk: tokens mixed into one concept token (paper: 5 to 30, best 10 to 15).
-        temperature, top_p, top_k, min_p: filters while thinking; temperature 0 is greedy thinking.
+        temperature, top_p, top_k, min_p: filters while thinking; temperature 0 is greedy thinking, whose
+            entropy for Cold Stop is that at temperature 1.
         after_temperature, after_top_p, after_top_k, after_min_p: filters of the answer.
         entropy_threshold: nats; a step below it counts as confident. 0 switches Cold Stop off.
         length_threshold: confident steps in a row that end thinking.
@@ -142,12 +143,11 @@ class SoftThinking(StepwiseDecoding):
 
     def concept_token(self, logits: Tensor, rows: Rows | None = None) -> ConceptToken:
         """The mixture for [B, V] logits (spec steps 1, 2 and 4; noise needs ``rows`` for its streams)."""
-        if self.temperature == 0:
-            probs = torch.zeros_like(logits).scatter_(1, logits.argmax(-1, keepdim=True), 1.0)
-        else:
-            probs = torch.softmax(logits / self.temperature, -1)
+        probs = torch.softmax(logits / (self.temperature or 1.0), -1)
         # Cold Stop's entropy is over the whole vocabulary, before any filter.
         entropy = -(probs * probs.clamp(min=1e-12).log()).sum(-1)
+        if self.temperature == 0:
+            probs = torch.zeros_like(probs).scatter_(1, probs.argmax(-1, keepdim=True), 1.0)
         probs, ids = filtered(probs, self.top_k, self.top_p, self.min_p)
         if self.noise == "dirichlet" and rows is not None:
             probs, ids = _resort(_dirichlet(self.dirichlet_alpha * probs, rows), ids)
