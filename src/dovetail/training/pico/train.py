@@ -73,6 +73,10 @@ class Schedule:
         return min(1.0, rise, fall)
 
 
+#: One layer learns little more from the second half of the corpus.
+DRAFT_SCHEDULE = Schedule(steps=800)
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Tokenised documents: number i is ``ids[offsets[i]:offsets[i + 1]]``, `prompts[i]` of them prompt."""
