@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "compare": "dovetail.comparison",
     "load": "dovetail.models",
-    "task": "dovetail.tasks",
+    "task": "dovetail.benchmarks",
     "Claim": "dovetail.core",
     "Completion": "dovetail.core",
     "Example": "dovetail.core",
@@ -21,7 +21,19 @@ _HOMES = {
     "Report": "dovetail.core",
     "Task": "dovetail.core",
 }
-_MODULES = ("catalog", "comparison", "core", "decoding", "engine", "models", "recipes", "report", "tasks")
+_MODULES = (
+    "benchmarks",
+    "catalog",
+    "comparison",
+    "core",
+    "decoding",
+    "engine",
+    "models",
+    "prompting",
+    "recipes",
+    "report",
+    "tasks",
+)
 
 __all__ = [*_HOMES, *_MODULES, "__version__"]
 

@@ -202,7 +202,7 @@ def _folder(task: str, resume: bool) -> Path:
 
 
 def _task(name: str, parameters: dict[str, Any]) -> Any:
-    from dovetail.tasks import task
+    from dovetail.benchmarks import task
 
     return task(name, **parameters)
 
@@ -294,7 +294,7 @@ def show(
 @app.command()
 def tasks(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
     """List the tasks that are known by name."""
-    from dovetail.tasks import known
+    from dovetail.benchmarks import known
 
     found = known()
     typer.echo(json.dumps(found, indent=1) if as_json else "\n".join(found))
@@ -401,14 +401,21 @@ def pico_train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the model.")] = Path("runs/pico"),
     seed: Annotated[int, typer.Option(help="Of corpus, initial weights and order.")] = 0,
     draft: Annotated[bool, typer.Option("--draft", help="pico-draft, the small one.")] = False,
+    mdlm: Annotated[bool, typer.Option("--mdlm", help="pico-mdlm, the masked diffusion model.")] = False,
     workers: Annotated[int, typer.Option(help="Processes of one thread each.")] = 2,
     anew: Annotated[bool, typer.Option("--anew", help="Do not go on from a checkpoint.")] = False,
 ) -> None:
     """Train pico from its seed, on a CPU."""
+    from dovetail.training.pico import mdlm as masked
     from dovetail.training.pico import train
 
-    shape = train.DRAFT if draft else train.PICO
-    folder = train.train(out, seed, shape, resume=not anew, workers=workers, report=_echo)
+    if draft and mdlm:
+        raise InvalidValue("--mdlm", mdlm, "given without --draft")
+    if mdlm:
+        folder = masked.train(out, seed, resume=not anew, workers=workers, report=_echo)
+    else:
+        shape, schedule = (train.DRAFT, train.DRAFT_SCHEDULE) if draft else (train.PICO, train.Schedule())
+        folder = train.train(out, seed, shape, schedule, resume=not anew, workers=workers, report=_echo)
     typer.echo(f"model: {folder}")
 
 

@@ -254,7 +254,7 @@ def _report(
 
 def _task(task: str | os.PathLike[str] | Task, instruction: str | None) -> Task:
     if not isinstance(task, Task):
-        from dovetail.tasks import task as named
+        from dovetail.benchmarks import task as named
 
         task = named(os.fspath(task))
     return task if instruction is None else replace(task, instruction=instruction)

@@ -1,8 +1,8 @@
 """What recipes share to teach an embedded model a format or facts that it does not know: minutes, seeded.
 
 The pieces are those that pico itself is trained with (``training/pico/train.py``): documents of about equal
-length in a micro-batch, loss on the assistant's turn only, Muon and AdamW. Equal arguments give equal weights.
-One core reads about 2,500 tokens a second of a model of pico's size, so documents should be short.
+length in a micro-batch, loss on the assistant's turn only, Muon and AdamW. Equal arguments give equal
+weights. One core reads about 2,500 tokens a second of a model of pico's size, so documents should be short.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from dovetail.tasks.atlas import FAMILIES
 HUB = {"gsm8k": "openai/gsm8k:main:test"}
 _PARAMETERS = re.compile(r"(?P<name>.+?):(?P<parameters>[A-Za-z_]\w*=.*)", re.DOTALL)
 
-__all__ = ["HUB", "known", "task"]
+__all__ = ["HUB", "known", "split", "task"]
 
 
 def task(name_or_path: str | os.PathLike[str] | Task, **parameters: Any) -> Task:
@@ -57,9 +57,8 @@ def task(name_or_path: str | os.PathLike[str] | Task, **parameters: Any) -> Task
     name = os.fspath(name_or_path)
     if not name.strip():
         raise UnknownName("task", name, known())
-    if not Path(name).exists() and (match := _PARAMETERS.fullmatch(name)):
-        name = match["name"]
-        parameters = _split(match["parameters"]) | parameters
+    name, given = split(name)
+    parameters = given | parameters
     if isinstance(parameters.get("scorer"), str):
         from dovetail.tasks.scorers import scorer
 
@@ -77,6 +76,13 @@ def task(name_or_path: str | os.PathLike[str] | Task, **parameters: Any) -> Task
             raise
         raise UnknownName(f"parameter of {name}", unexpected[1], _accepted(module)) from error
     return made
+
+
+def split(name: str) -> tuple[str, dict[str, Any]]:
+    """``chain-sum:min_terms=3`` -> ("chain-sum", {"min_terms": "3"}); an existing file's name stays whole."""
+    if not Path(name).exists() and (match := _PARAMETERS.fullmatch(name)):
+        return match["name"], _split(match["parameters"])
+    return name, {}
 
 
 def known() -> list[str]:

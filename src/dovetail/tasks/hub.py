@@ -77,6 +77,13 @@ def task(
     return Task(name or f"hf:{spec}", load, judge, said, _version(data, revision), parameters)
 
 
+def read(spec: str) -> Iterator[Row]:
+    """All rows of a dataset, for tasks that make their own examples of them; errors as for `task`."""
+    place, revision, config, split = parsed(spec)
+    data, _ = _opened(place, config, split, revision)
+    return _rows(data, len(data))
+
+
 def parsed(spec: str) -> tuple[str, str | None, str | None, str | None]:
     """(name, revision, configuration, split) of a specification; the parts left out are None.
 
