@@ -173,7 +173,7 @@ class Engine:
     def _write(
         self, prompts: Sequence[Prompt], limits: Limits, step: Stepwise, tokens: bool
     ) -> Iterator[tuple[int, int | Completion]]:
-        self._check(prompts)
+        self.check_prompts(prompts)
         self.forward.refresh()
         waiting = list(range(len(prompts)))[::-1]
         batch: Batch | None = None
@@ -205,7 +205,8 @@ class Engine:
                     batch.seconds += (time.perf_counter() - clock) / len(batch)
             yield from events
 
-    def _check(self, prompts: Sequence[Prompt]) -> None:
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """Raises InvalidValue for a prompt without tokens, or one that leaves no room in the context."""
         for i, prompt in enumerate(prompts):
             if not prompt.ids:
                 raise InvalidValue(f"prompts[{i}]", prompt.text[:80], "a prompt with at least one token")
@@ -282,7 +283,7 @@ class Engine:
         batch.tokens.scatter_(1, at, choice.tokens[:, None])
         if batch.logprobs is not None:
             logprobs = batch.logits.log_softmax(-1).gather(1, choice.tokens[:, None])
-            batch.logprobs.scatter_(1, at, logprobs)
+            batch.logprobs.scatter_(1, at, logprobs.float())
         # Out of place: methods may have kept the old counts.
         batch.rows.step = batch.rows.step + batch.rows.alive
         batch.countdown -= 1
