@@ -11,6 +11,9 @@ from dovetail.decoding import (
     SelfConsistency,
     SoftThinking,
     chain,
+    CosineSkipping,
+    L2AdaptiveComputation,
+    RandomSkipping,
 )
 
 DECODINGS = {
@@ -28,4 +31,11 @@ DECODINGS = {
     "soft-thinking": SoftThinking(entropy_threshold=4.0, length_threshold=6),
     "soft-thinking:noise=gumbel": SoftThinking(noise="gumbel"),
     "soft-thinking:noise=dirichlet": SoftThinking(noise="dirichlet"),
+    "cosine-skipping": CosineSkipping(threshold=0.8, temperature=0.8),
+    "em+void-lac": chain([EntropyMinimization(), L2AdaptiveComputation(temperature=0.8)]),
+    "random-skipping": RandomSkipping(skip="residual", temperature=0.8),
+    "void-lac": L2AdaptiveComputation(temperature=0.8),
+    "void-lac:skip=residual": L2AdaptiveComputation(alpha=0.4, skip="residual", temperature=0.8),
+    "void-lac+soft-thinking": chain([L2AdaptiveComputation(), SoftThinking()]),
+    "void-lac+self-consistency": chain([L2AdaptiveComputation(), SelfConsistency(n=3)]),
 }

@@ -8,12 +8,15 @@ from typing import Any
 # Name on the command line -> (module, class).
 NAMES: dict[str, tuple[str, str]] = {
     "adaptive-temperature": ("entropy_minimization", "AdaptiveTemperature"),
+    "cosine-skipping": ("layer_skipping_baselines", "CosineSkipping"),
     "em": ("entropy_minimization", "EntropyMinimization"),
     "greedy": ("sampling", "Greedy"),
     "mixture-of-inputs": ("mixture_of_inputs", "MixtureOfInputs"),
+    "random-skipping": ("layer_skipping_baselines", "RandomSkipping"),
     "sampling": ("sampling", "Sampling"),
     "self-consistency": ("self_consistency", "SelfConsistency"),
     "soft-thinking": ("soft_thinking", "SoftThinking"),
+    "void-lac": ("layer_skipping", "L2AdaptiveComputation"),
 }
 
 _CLASSES = {name: module for module, name in NAMES.values()}
