@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 from types import SimpleNamespace
 
 import pytest
-from decodings import DECODINGS
+from decodings import DECODINGS, DIFFUSIONS
 
 from dovetail.core import Limits, Unsupported
 from dovetail.decoding import NAMES, Decoding, describe
@@ -23,7 +23,7 @@ def tokens(completions):
 
 
 def test_every_registered_name_is_tested():
-    tested = {part for name in DECODINGS for part in name.partition(":")[0].split("+")}
+    tested = {part for name in [*DECODINGS, *DIFFUSIONS] for part in name.partition(":")[0].split("+")}
     assert tested == set(NAMES)
 
 
@@ -46,7 +46,7 @@ def test_batch_equals_single(decoding, tiny_engine, tiny_prompts):
     prompts = tiny_prompts(5)
     together = tokens(decoding.generate(tiny_engine, prompts, Limits(16)))
     alone = [tokens(decoding.generate(tiny_engine, [p], Limits(16)))[0] for p in prompts]
-    narrow = Engine(tiny_engine.network, tiny_engine.tokenizer, max_rows=2)
+    narrow = type(tiny_engine)(tiny_engine.network, tiny_engine.tokenizer, max_rows=2)
     assert together == alone == tokens(decoding.generate(narrow, prompts, Limits(16)))
 
 

@@ -61,7 +61,7 @@ class Work:
         for arm in arms:
             try:
                 self._fits(arm)
-                if "logits" in self.model.engine.provides:
+                if {"logits", "diffusion"} & self.model.engine.provides:
                     self._rehearse(arm, example)
             except Unsupported as error:
                 problems.append(f"{arm.label}: {error}")
@@ -70,6 +70,7 @@ class Work:
 
     def _fits(self, arm: ArmSpec) -> None:
         engine = self.model.engine
+        self._prompting(arm)
         if self._by_likelihood:
             if "logits" not in engine.provides:
                 raise Unsupported(
@@ -84,6 +85,11 @@ class Work:
                     f"{type(decoding).__name__} cannot be said in request parameters, and {engine.name} "
                     "takes nothing else: load the model locally (dovetail.load of a folder or hub id)"
                 )
+
+    def _prompting(self, arm: ArmSpec) -> Any | None:
+        """The arm's prompting, which may read the model itself (its hidden states, say)."""
+        bind = getattr(arm.prompting, "bound", None)
+        return arm.prompting if bind is None else bind(self.model)
 
     @property
     def _by_likelihood(self) -> bool:
@@ -128,7 +134,8 @@ class Work:
 
     def _prompt(self, arm: ArmSpec, example: Example) -> Prompt | Exception:
         try:
-            messages = example.messages if arm.prompting is None else arm.prompting.messages(example)
+            prompting = self._prompting(arm)
+            messages = example.messages if prompting is None else prompting.messages(example)
             thinking = self.thinking if arm.thinking is None else arm.thinking
             return self.model.prompt(messages, thinking=thinking, seed=seeds.stream(self.seed, example.id))
         except _STOPS_THE_RUN:

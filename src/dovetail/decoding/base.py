@@ -48,9 +48,11 @@ class Decoding(ABC):
         """Raises Unsupported where ``engine`` cannot provide what this decoding needs."""
         missing = sorted(self.needs - engine.provides)
         if missing:
+            way_out = getattr(
+                engine, "way_out", "load the model locally (dovetail.load of a folder or hub id)"
+            )
             raise Unsupported(
-                f"{_name(self)} needs {', '.join(missing)}, which {engine.name} does not give: "
-                "load the model locally (dovetail.load of a folder or hub id)"
+                f"{_name(self)} needs {', '.join(missing)}, which {engine.name} does not give: {way_out}"
             )
 
 

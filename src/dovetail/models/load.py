@@ -116,11 +116,14 @@ def _remote(name: str, **options: Any) -> Model:
 def _from_folder(
     name: str, folder: Path, is_embedded: bool, trust: bool, template: str | None, placed: dict[str, Any]
 ) -> Model:
-    from dovetail.models import checkpoint
+    from dovetail.models import checkpoint, masked_diffusion_checkpoint
     from dovetail.models.local import LocalModel
 
     checkpoint.check_folder(folder, name)
-    network, tokenizer = checkpoint.read(str(folder), name, trust_remote_code=trust, **placed)
+    if masked_diffusion_checkpoint.knows(folder):
+        network, tokenizer = masked_diffusion_checkpoint.read(folder, name, **placed)
+    else:
+        network, tokenizer = checkpoint.read(str(folder), name, trust_remote_code=trust, **placed)
     return LocalModel(
         network,
         tokenizer,

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dovetail.core import Message, Model, Prompt
-from dovetail.engine import Engine
+from dovetail.engine import DiffusionEngine, Engine
+from dovetail.models.masked_diffusion import MaskedDiffusionLM
 from dovetail.models.template import Template
 
 _WHOLE = 4 << 30  # bytes of a file that are all read for its digest; takes a few seconds
@@ -22,7 +23,7 @@ class LocalModel(Model):
     """A network of yours, or one that `load` read.
 
     Args:
-        network: a causal language model, in evaluation mode.
+        network: a causal language model or a `masked_diffusion.MaskedDiffusionLM`, in evaluation mode.
         tokenizer: its tokenizer.
         name: for reports; None takes the one in the network's config.
         template: see `load`.
@@ -47,12 +48,16 @@ class LocalModel(Model):
 
     @cached_property
     def engine(self) -> Engine:
-        """Produces this model's tokens; built when first asked for."""
-        return Engine(self.network, self.tokenizer, name=self.name)
+        """Produces this model's tokens; built when first asked for (masked diffusion has its own kind)."""
+        if isinstance(self.network, MaskedDiffusionLM):
+            diffusing: Any = DiffusionEngine(self.network, self.tokenizer, name=self.name)
+            return cast(Engine, diffusing)
+        return Engine(self.network, self.tokenizer, name=self.name, template=self.template)
 
     @property
     def provides(self) -> frozenset[str]:  # type: ignore[override]
-        return Engine.provides
+        diffuses = isinstance(self.network, MaskedDiffusionLM)
+        return DiffusionEngine.provides if diffuses else Engine.provides
 
     def prompt(
         self, messages: Sequence[Message], *, thinking: bool = True, prefix: str = "", seed: int = 0

@@ -16,12 +16,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from dovetail.training.pico import tokenizer as pico_tokenizer
 from dovetail.training.pico.corpus import Document, documents
@@ -57,7 +64,7 @@ class Schedule:
         decay: share of the steps spent on linear decay to zero, at the end.
     """
 
-    steps: int = 1600
+    steps: int = 1200
     documents_per_step: int = 96
     micro_batches: int = 8
     muon_rate: float = 0.02
@@ -105,7 +112,11 @@ def prompt_text(document: Document) -> str:
 
 
 def build_corpus(
-    tokenizer: PreTrainedTokenizerFast, seed: int, count: int, cache: Path | None = None
+    tokenizer: PreTrainedTokenizerFast,
+    seed: int,
+    count: int,
+    cache: Path | None = None,
+    documents: Callable[[int, int], Iterator[Document]] = documents,
 ) -> Corpus:
     """Generates and tokenises `count` documents (about 5,000 a second), or reads them from `cache`."""
     if cache is not None and cache.exists():
@@ -178,7 +189,7 @@ def new_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qw
     return Qwen3ForCausalLM(config).float()
 
 
-def optimizers(model: Qwen3ForCausalLM, schedule: Schedule) -> list[torch.optim.Optimizer]:
+def optimizers(model: PreTrainedModel, schedule: Schedule) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for the embedding and the norms."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
@@ -195,17 +206,42 @@ def token_losses(model: Qwen3ForCausalLM, ids: Tensor, labels: Tensor) -> Tensor
     return F.cross_entropy(model.lm_head(hidden[learned]), labels[learned], reduction="none")
 
 
+@dataclass(frozen=True)
+class Family:
+    """What differs between the kinds of models that are trained here; functions of a module, so that worker
+    processes can find them.
+
+    Attributes:
+        tokenizer: builds the tokenizer.
+        documents: ``documents(seed, count)``, the corpus.
+        new_model: ``new_model(shape, tokenizer, seed)``, random weights.
+        batch: ``batch(corpus, rows)``: ids [B, T], labels [B, T] (-100 where nothing is to be learned), and
+            whatever else the losses need; a pure function, so that a resumed run sees the same.
+        token_losses: ``token_losses(model, *batch)``: the loss at each label, [N].
+    """
+
+    tokenizer: Callable[[], PreTrainedTokenizerFast] = pico_tokenizer.build
+    documents: Callable[[int, int], Iterator[Document]] = documents
+    new_model: Callable[[Shape, PreTrainedTokenizerFast, int], Any] = new_model
+    batch: Callable[[Corpus, np.ndarray], tuple[Tensor, ...]] = Corpus.batch
+    token_losses: Callable[..., Tensor] = token_losses
+
+
+CAUSAL = Family()
+
+
 def train(
     out_dir: str | Path,
     seed: int = 0,
     shape: Shape = PICO,
     schedule: Schedule = Schedule(),
     *,
+    family: Family = CAUSAL,
     resume: bool = True,
     work_dir: str | Path | None = None,
     checkpoint_every: int = 100,
     export_every: int = 300,
-    evaluate: Callable[[Qwen3ForCausalLM, PreTrainedTokenizerFast], dict[str, float]] | None = None,
+    evaluate: Callable[[Any, PreTrainedTokenizerFast], dict[str, float]] | None = None,
     report: Callable[[str], None] = print,
     workers: int = 2,
 ) -> Path:
@@ -215,6 +251,7 @@ def train(
     ----------
     out_dir: replaced as a whole at each export, so a reader always sees complete weights.
     seed: of corpus, initial weights and order; equal seeds (and workers) give equal weights.
+    family: what is trained on what; a causal model of pico's kind by default.
     resume: go on from the checkpoint in `work_dir`, if there is one; the result is an undisturbed run's.
     work_dir: holds corpus and checkpoint; by default ``<out_dir>.work``, to be deleted afterwards.
     evaluate: called at each export; its figures go to the log. Like `report`, it must be a module's function
@@ -224,12 +261,23 @@ def train(
     """
     out, work = Path(out_dir), Path(work_dir or f"{out_dir}.work")
     work.mkdir(parents=True, exist_ok=True)
-    tokenizer = pico_tokenizer.build()
+    tokenizer = family.tokenizer()
     count = schedule.steps * schedule.documents_per_step
-    corpus = build_corpus(tokenizer, seed, count, _corpus_file(work, seed, count))
+    corpus = build_corpus(tokenizer, seed, count, _corpus_file(work, seed, count), family.documents)
     report(f"corpus: {count} documents, {len(corpus.ids) / 1e6:.1f}M tokens, vocabulary {len(tokenizer)}")
     job = _Job(
-        out, work, seed, shape, schedule, resume, checkpoint_every, export_every, evaluate, report, workers
+        out,
+        work,
+        seed,
+        shape,
+        schedule,
+        family,
+        resume,
+        checkpoint_every,
+        export_every,
+        evaluate,
+        report,
+        workers,
     )
     if workers == 1:
         _work(0, job)
@@ -252,10 +300,11 @@ class _Job:
     seed: int
     shape: Shape
     schedule: Schedule
+    family: Family
     resume: bool
     checkpoint_every: int
     export_every: int
-    evaluate: Callable[[Qwen3ForCausalLM, PreTrainedTokenizerFast], dict[str, float]] | None
+    evaluate: Callable[[Any, PreTrainedTokenizerFast], dict[str, float]] | None
     report: Callable[[str], None]
     workers: int
 
@@ -271,11 +320,11 @@ def _work(rank: int, job: _Job) -> None:
         torch.distributed.init_process_group(
             "gloo", init_method=job.meeting_point.resolve().as_uri(), rank=rank, world_size=job.workers
         )
-    schedule, seed = job.schedule, job.seed
-    tokenizer = pico_tokenizer.build()
+    schedule, seed, family = job.schedule, job.seed, job.family
+    tokenizer = family.tokenizer()
     count = schedule.steps * schedule.documents_per_step
-    corpus = build_corpus(tokenizer, seed, count, _corpus_file(job.work, seed, count))
-    model = new_model(job.shape, tokenizer, seed)
+    corpus = build_corpus(tokenizer, seed, count, _corpus_file(job.work, seed, count), family.documents)
+    model = family.new_model(job.shape, tokenizer, seed)
     model.train()
     updaters = optimizers(model, schedule)
     peaks = [updater.param_groups[0]["lr"] for updater in updaters]
@@ -291,16 +340,16 @@ def _work(rank: int, job: _Job) -> None:
 
     began, tokens, running = time.perf_counter(), 0, 0.0
     for step, batches in enumerate(micro_batches(corpus, schedule, seed, start), start):
-        loaded = [corpus.batch(rows) for rows in batches]
-        learned = sum(int((labels != -100).sum()) for _, labels in loaded)
-        tokens += sum(ids.numel() for ids, _ in loaded)
+        loaded = [family.batch(corpus, rows) for rows in batches]
+        learned = sum(int((batch[1] != -100).sum()) for batch in loaded)
+        tokens += sum(batch[0].numel() for batch in loaded)
         loss = torch.zeros(())
         # longest first, dealt out there and back, so that all workers are done at about the same time
-        loaded.sort(key=lambda pair: -pair[0].shape[1])
-        for position, (ids, labels) in enumerate(loaded):
+        loaded.sort(key=lambda batch: -batch[0].shape[1])
+        for position, batch in enumerate(loaded):
             lap, seat = divmod(position, job.workers)
             if (seat if lap % 2 == 0 else job.workers - 1 - seat) == rank:
-                part = token_losses(model, ids, labels).sum() / learned
+                part = family.token_losses(model, *batch).sum() / learned
                 part.backward()
                 loss += part.detach()
         _sum_over_workers(model, loss, job.workers)
@@ -334,7 +383,7 @@ def _work(rank: int, job: _Job) -> None:
         torch.distributed.destroy_process_group()
 
 
-def _sum_over_workers(model: Qwen3ForCausalLM, loss: Tensor, workers: int) -> None:
+def _sum_over_workers(model: PreTrainedModel, loss: Tensor, workers: int) -> None:
     """Sums gradients and loss over all workers, in one message; a no-op for a single one."""
     if workers == 1:
         return
@@ -347,7 +396,7 @@ def _sum_over_workers(model: Qwen3ForCausalLM, loss: Tensor, workers: int) -> No
         parameter.grad = grad.view_as(parameter)
 
 
-def export(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     """Writes the standard folder aside and renames it into place."""
     aside = out.with_name(out.name + ".new")
     shutil.rmtree(aside, ignore_errors=True)
