@@ -264,7 +264,11 @@ SYSTEMS: tuple[System, ...] = (
         paper="Rethinking Model Efficiency: Multi-Agent Inference with Large Models",
         arxiv="2604.04929",
         venue="",
-        parts=(Part("decoding.reasoning_transfer", ("ReasoningTransfer",)),),
+        parts=(
+            Part("decoding.reasoning_transfer", ("ReasoningTransfer",)),
+            Part("decoding.latency", ("LatencyModel", "fit_latency_model", "break_even_tokens")),
+        ),
+        status="partial",
     ),
     System(
         id="videoauto-r1",
@@ -277,6 +281,7 @@ SYSTEMS: tuple[System, ...] = (
             Part("decoding.answer_twice", ("ThinkOnceAnswerTwice",)),
             Part("rewards.dual_answer", ("DualAnswer",)),
         ),
+        status="partial",
     ),
     System(
         id="lsk-extractor",
