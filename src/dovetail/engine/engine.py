@@ -55,9 +55,21 @@ class Batch:
         return len(self.index)
 
     def select(self, index: Tensor) -> Batch:
-        """The rows at ``index`` [B']: to leave rows out, or (repeats) to fork them."""
+        """The rows at ``index`` [B']: to leave rows out, or (repeats) to fork them. Copies."""
+        return self._at(self.cache.select(index), index)
+
+    def leave(self, staying: Tensor) -> tuple[Batch, Tensor]:
+        """The rows ``staying`` [B'] (ascending), in the same memory: this batch is not to be used again.
+
+        Returns:
+            the batch, in another order if that saves copying, and [B'] which old row stands at each place.
+        """
+        order = self.cache.leave(staying)
+        return self._at(self.cache, order), order
+
+    def _at(self, cache: Cache, index: Tensor) -> Batch:
         return Batch(
-            self.cache.select(index),
+            cache,
             self.rows.select(index),
             self.logits[index],
             self.tokens[index],
@@ -376,16 +388,17 @@ class Engine:
         return torch.tensor([any(s in text for s in stop) for text in texts], device=self.device)
 
     def _thin(self, batch: Batch, choice: Choice, pressed: bool) -> tuple[Batch | None, Choice]:
-        """Takes finished rows out, several at a time: a few idle rows cost less than copying the cache."""
+        """Takes finished rows out, a few at a time in large batches: one idle row costs less than moving."""
         staying = batch.rows.alive.nonzero()[:, 0]
         gone = len(batch) - len(staying)
         if len(staying) == 0:
             return None, choice
-        if gone < (len(batch) + 7) // 8 and not (pressed and gone >= self.max_rows // 4):
+        if 16 * gone < len(batch) and not (pressed and gone >= self.max_rows // 4):
             return batch, choice
-        weights = None if choice.weights is None else choice.weights[staying]
-        ids = None if choice.ids is None else choice.ids[staying]
-        return batch.select(staying), Choice(choice.tokens[staying], weights, ids)
+        batch, order = batch.leave(staying)
+        weights = None if choice.weights is None else choice.weights[order]
+        ids = None if choice.ids is None else choice.ids[order]
+        return batch, Choice(choice.tokens[order], weights, ids)
 
     def _pad(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
         """[B, T] ids padded on the left, and which are real (None where all are)."""

@@ -28,8 +28,8 @@ class Cache:
     """Keys and values of the rows.
 
     Attributes:
-        keys, values: per layer [B, K, C, D]; values' D may differ from keys'. Layers are allocated when
-            first written.
+        stores: what holds keys and values: tensors [..., B, K, C, D], allocated when first written. Two for
+            each layer (`write`), or the first alone for all layers (`block`).
         where: [B, C] int64, the logical position that a column holds for a row, -1 if none.
         used: columns in use; new tokens go to ``used``, ``used + 1``, ...
         positions: [B] int64, the logical position of each row's next token (= its length).
@@ -37,8 +37,7 @@ class Cache:
     """
 
     def __init__(self, rows: int, layers: int, device: torch.device) -> None:
-        self.keys: list[Tensor | None] = [None] * layers
-        self.values: list[Tensor | None] = [None] * layers
+        self.stores: list[Tensor | None] = [None] * (2 * layers)
         self.where = torch.full((rows, 0), -1, dtype=torch.int64, device=device)
         self.positions = torch.zeros(rows, dtype=torch.int64, device=device)
         self.used = 0
@@ -67,26 +66,38 @@ class Cache:
         where = self.where.new_full((self.rows, capacity), -1)
         where[:, : self.used] = self.where[:, : self.used]
         self.where = where
-        for store in (self.keys, self.values):
-            for layer, old in enumerate(store):
-                if old is not None:
-                    # Zeros, not empty: a masked column still enters 0 * value, and 0 * NaN is NaN.
-                    new = old.new_zeros(*old.shape[:2], capacity, old.shape[3])
-                    new[:, :, : self.used] = old[:, :, : self.used]
-                    store[layer] = new
+        for place, old in enumerate(self.stores):
+            if old is not None:
+                self.stores[place] = self._room(old, self.rows, capacity)
+                self.stores[place][..., : self.used, :] = old[..., : self.used, :]  # type: ignore[index]
+
+    @staticmethod
+    def _room(like: Tensor, rows: int, capacity: int) -> Tensor:
+        """Zeros, not empty: a masked column still enters 0 * value, and 0 * NaN is NaN."""
+        return like.new_zeros(*like.shape[:-4], rows, like.shape[-3], capacity, like.shape[-1])
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Stores [B, K, T, D] at the next columns; returns all keys and values up to there (views)."""
-        stored_keys, stored_values = self.keys[layer], self.values[layer]
-        if stored_keys is None or stored_values is None:
-            stored_keys = self.keys[layer] = keys.new_zeros(*keys.shape[:2], self.capacity, keys.shape[3])
-            stored_values = self.values[layer] = values.new_zeros(
-                *values.shape[:2], self.capacity, values.shape[3]
-            )
         end = self.used + keys.shape[2]
-        stored_keys[:, :, self.used : end] = keys
-        stored_values[:, :, self.used : end] = values
-        return stored_keys[:, :, :end], stored_values[:, :, :end]
+        seen = []
+        for place, new in ((2 * layer, keys), (2 * layer + 1, values)):
+            store = self.stores[place]
+            if store is None:
+                store = self.stores[place] = self._room(new, self.rows, self.capacity)
+            store[:, :, self.used : end] = new
+            seen.append(store[:, :, :end])
+        return seen[0], seen[1]
+
+    def block(self, layers: int, heads: int, size: int, dtype: torch.dtype) -> Tensor:
+        """[L, 2, B, K, C, D]: one store for the keys (0) and values (1) of all layers, in place of `write`.
+
+        A step then slices once for all layers. The caller writes columns ``used`` and following itself.
+        """
+        store = self.stores[0]
+        if store is None:
+            like = torch.empty(layers, 2, 0, heads, 0, size, dtype=dtype, device=self.where.device)
+            store = self.stores[0] = self._room(like, self.rows, self.capacity)
+        return store
 
     def advance(self, where: Tensor, ragged: bool) -> None:
         """Counts T new columns; ``where`` [B, T] holds their logical positions, -1 for padding."""
@@ -108,47 +119,90 @@ class Cache:
         self.used = int(alive[-1]) + 1 if len(alive) else 0
         self.holes = bool((self.where[:, : self.used] < 0).any())
 
+    def retract(self, columns: int, lengths: Tensor, most: int) -> None:
+        """`crop` where only the last ``columns`` can be concerned: nothing is read back from the device.
+
+        Args:
+            columns: how many the last passes have added.
+            lengths: [B] int64, as for `crop`.
+            most: of these columns, how many stay; a row keeps no token behind them.
+        """
+        self.used -= columns - most
+        last = self.where[:, self.used - most : self.used]
+        last.masked_fill_(last >= lengths[:, None], -1)
+        self.positions = torch.minimum(self.positions, lengths)
+        # A single row keeps all of the first columns.
+        self.holes = self.holes or self.rows > 1
+
     def select(self, index: Tensor) -> Cache:
-        """A cache with the rows at ``index`` [B']: leaves rows out, repeats (forks) or reorders them."""
-        chosen = Cache(0, len(self.keys), self.where.device)
+        """A cache with the rows at ``index`` [B']: leaves rows out, repeats (forks) or reorders them.
+
+        Copies; columns that none of these rows uses are left out.
+        """
+        chosen = Cache(0, len(self.stores) // 2, self.where.device)
         where = self.where[index, : self.used]
-        # Columns that no remaining row uses are given back, from both ends and in between.
         alive = (where >= 0).any(0)
         keep = None if bool(alive.all()) else alive.nonzero()[:, 0]
         chosen.where = where if keep is None else where[:, keep]
         chosen.used = chosen.where.shape[1]
         chosen.positions = self.positions[index]
         chosen.holes = self.holes and bool((chosen.where < 0).any())
-        for source, target in ((self.keys, chosen.keys), (self.values, chosen.values)):
-            for layer, stored in enumerate(source):
-                if stored is not None:
-                    part = stored[index, :, : self.used]
-                    target[layer] = part if keep is None else part[:, :, keep]
+        for place, store in enumerate(self.stores):
+            if store is not None:
+                part = store[..., : self.used, :].index_select(store.dim() - 4, index)
+                chosen.stores[place] = part if keep is None else part.index_select(part.dim() - 2, keep)
         return chosen
+
+    def leave(self, staying: Tensor) -> Tensor:
+        """Takes all rows but ``staying`` [B'] (ascending) out, in place where that is cheaper than a copy.
+
+        Rows from the end fill the gaps, so few rows are moved.
+
+        Returns:
+            [B'] int64: which of the old rows now stands at each place. Everything else that is kept of the
+            rows must be indexed by it.
+        """
+        size = len(staying)
+        alive = (self.where[staying, : self.used] >= 0).any(0)
+        if 4 * int(alive.sum()) < 3 * self.used or 2 * size < self.rows:
+            self._become(self.select(staying))
+            return staying
+        gaps = torch.ones(size, dtype=torch.bool, device=staying.device)
+        gaps[staying[staying < size]] = False
+        to, start = gaps.nonzero()[:, 0], staying[staying >= size]
+        order = torch.arange(size, device=staying.device)
+        order[to] = start
+        for place, store in enumerate(self.stores):
+            if store is not None:
+                dim = store.dim() - 4
+                used = store[..., : self.used, :]
+                used.index_copy_(dim, to, used.index_select(dim, start))
+                self.stores[place] = store.narrow(dim, 0, size)
+        self.where = self.where[order]
+        self.positions = self.positions[order]
+        self.holes = self.holes and bool((self.where[:, : self.used] < 0).any())
+        return order
+
+    def _become(self, other: Cache) -> None:
+        self.stores, self.where, self.positions = other.stores, other.where, other.positions
+        self.used, self.holes = other.used, other.holes
 
     def join(self, other: Cache) -> Cache:
         """The rows of both; the narrower one is moved right, so that both end at the same column."""
-        joined = Cache(0, len(self.keys), self.where.device)
+        joined = Cache(0, len(self.stores) // 2, self.where.device)
         joined.used = max(self.used, other.used)
         joined.positions = torch.cat([self.positions, other.positions])
-
-        def right(x: Tensor, used: int, dim: int, fill: float) -> Tensor:
-            x = x.narrow(dim, 0, used)
-            if used == joined.used:
-                return x
-            shape = list(x.shape)
-            shape[dim] = joined.used - used
-            return torch.cat([x.new_full(shape, fill), x], dim)
-
-        joined.where = torch.cat([right(self.where, self.used, 1, -1), right(other.where, other.used, 1, -1)])
+        joined.where = self.where.new_full((self.rows + other.rows, joined.used), -1)
+        joined.where[: self.rows, joined.used - self.used :] = self.where[:, : self.used]
+        joined.where[self.rows :, joined.used - other.used :] = other.where[:, : other.used]
         joined.holes = self.holes or other.holes or self.used != other.used
-        for mine, theirs, target in (
-            (self.keys, other.keys, joined.keys),
-            (self.values, other.values, joined.values),
-        ):
-            for layer, (a, b) in enumerate(zip(mine, theirs, strict=True)):
-                if a is not None and b is not None:
-                    target[layer] = torch.cat([right(a, self.used, 2, 0.0), right(b, other.used, 2, 0.0)])
+        for place, (a, b) in enumerate(zip(self.stores, other.stores, strict=True)):
+            if a is None or b is None:
+                continue
+            store = joined.stores[place] = self._room(a, joined.rows, joined.used)
+            for part, start, used in ((a, 0, self.used), (b, self.rows, other.used)):
+                rows = store.narrow(store.dim() - 4, start, part.shape[-4])
+                rows[..., joined.used - used :, :] = part[..., :used, :]
         return joined
 
 

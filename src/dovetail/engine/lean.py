@@ -12,16 +12,19 @@ an optimizer step or ``load_state_dict`` is seen at once. `refresh` fuses again 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from dovetail.engine.elementwise import rms_norm, rotate_
 from dovetail.engine.forward import Cache, Forward, LayerHook, Output, next_positions, visible
 
 FAMILIES = frozenset({"llama", "qwen2", "qwen3", "mistral"})
 _STATIC_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
+_FEW = 16  # queries per row
 
 
 class _Fused:
@@ -80,7 +83,7 @@ class _Layer:
 
     def __init__(self, block: nn.Module) -> None:
         attention, mlp = block.self_attn, block.mlp
-        self.norm_1, self.norm_2 = block.input_layernorm, block.post_attention_layernorm
+        self.norms = block.input_layernorm, block.post_attention_layernorm
         self.qkv = _Fused([attention.q_proj, attention.k_proj, attention.v_proj])
         self.gate_up = _Fused([mlp.gate_proj, mlp.up_proj])
         self.out, self.down = attention.o_proj, mlp.down_proj
@@ -89,11 +92,35 @@ class _Layer:
         self.qk_norm: Tensor | None = None  # [heads + kv heads, D]; a copy, tiny, renewed by `refresh`
 
     def refresh(self, heads: int, kv_heads: int) -> None:
+        self.norm_1, self.norm_2 = (norm.weight.data for norm in self.norms)
         self.qkv.refresh()
         self.gate_up.refresh()
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm.weight.data, self.k_norm.weight.data
             self.qk_norm = torch.cat([q.expand(heads, -1), k.expand(kv_heads, -1)])
+
+
+@dataclass(slots=True)
+class _View:
+    """What the layers of one pass have in common: where they write, and what they look at.
+
+    Attributes:
+        fused: whether attention is one operation of torch's or three products.
+        slots: per layer [2, B, K, T, D], the cache's new columns.
+        keys, values: per layer, to the last new column: [B, K, C, D] if fused, else [B * K, D, C] and
+            [B * K, C, D].
+        mask: additive, [B, 1, T, C] or None if fused, else what broadcasts to [B * K, group * T, C].
+        causal: whether torch is to mask (fused only).
+    """
+
+    rows: int
+    tokens: int
+    fused: bool
+    slots: tuple[Tensor, ...]
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    mask: Tensor | None
+    causal: bool
 
 
 class LeanForward(Forward):
@@ -116,7 +143,7 @@ class LeanForward(Forward):
         self._scale = self._head**-0.5
         self._eps = config.rms_norm_eps
         self._layers = [_Layer(block) for block in network.model.layers]
-        self._cos = self._sin = torch.empty(0)
+        self._rope = torch.empty(0)  # [positions, 2 D]: cosines, then signed sines
         self.refresh()
 
     @staticmethod
@@ -146,9 +173,9 @@ class LeanForward(Forward):
     def refresh(self) -> None:
         for layer in self._layers:
             layer.refresh(self._heads, self._kv_heads)
-        self._epsilon = torch.tensor(self._eps, device=self.device)
-        if self._cos.device != self.device or self._cos.dtype != self.dtype:
-            self._cos = self._sin = torch.empty(0, self._head, device=self.device, dtype=self.dtype)
+        self._final_norm = self.network.model.norm.weight.data
+        if self._rope.device != self.device or self._rope.dtype != self.dtype:
+            self._rope = torch.empty(0, 2 * self._head, device=self.device, dtype=self.dtype)
 
     def embed(self, ids: Tensor) -> Tensor:
         return self.network.model.embed_tokens(ids)
@@ -156,19 +183,7 @@ class LeanForward(Forward):
     def table(self) -> Tensor:
         return self.network.model.embed_tokens.weight
 
-    def _rope(self, end: int) -> None:
-        """Extends the tables of cosines and (signed) sines to ``end`` positions."""
-        if end <= self._cos.shape[0]:
-            return
-        positions = torch.arange(max(end, 2 * self._cos.shape[0], 256), device=self.device)
-        like = torch.empty(1, dtype=self.dtype, device=self.device)
-        cos, sin = self.network.model.rotary_emb(like, positions[None])
-        # rotate_half(x) = roll(x) with its first half negated; the sign goes into the table.
-        half = self._head // 2
-        sign = torch.ones(self._head, device=self.device, dtype=self.dtype)
-        sign[:half] = -1
-        self._cos, self._sin = cos[0], sin[0] * sign
-
+    @torch.no_grad()
     def __call__(
         self,
         cache: Cache,
@@ -184,27 +199,60 @@ class LeanForward(Forward):
         rows, tokens, size = x.shape
         where = next_positions(cache, tokens, valid)
         cache.reserve(tokens)
-        self._rope(cache.used + tokens)
-        at = where if valid is None else where.clamp(min=0)
-        cos, sin = self._cos[at][:, :, None], self._sin[at][:, :, None]  # [B, T, 1, D]
-        mask, causal = self._mask(cache, where, valid)
+        cos, sin = self._angles(where, cache.used + tokens)
+        view = self._view(cache, where, valid)
         x = x.reshape(rows * tokens, size)
         for index, layer in enumerate(self._layers):
             before = x
-            x = self._attend(layer, index, x, rows, tokens, cos, sin, cache, mask, causal)
+            x = self._attend(layer, index, x, cos, sin, view)
             x = self._feed(layer, x)
             if hook is not None:
                 shape = (rows, tokens, size)
                 x = hook(index, before.view(shape), x.view(shape)).reshape(rows * tokens, size)
         cache.advance(where, ragged=valid is not None)
-        if not all_logits and not hidden:
+        if not all_logits and not hidden and tokens > 1:
             x = x.view(rows, tokens, size)[:, -1]
-        x = self._norm(x, self.network.model.norm.weight)
+        x = rms_norm(x, self._final_norm, self._eps)
         states = x.view(rows, tokens, size) if hidden else None
         if hidden and not all_logits:
             x = x.view(rows, tokens, size)[:, -1]
         logits = self.network.lm_head(x)
         return Output(logits.view(rows, tokens, -1) if all_logits else logits, states)
+
+    def _angles(self, where: Tensor, end: int) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines [B, T, 1, D] of the positions ``where`` [B, T], all below ``end``."""
+        if end > self._rope.shape[0]:
+            positions = torch.arange(max(end, 2 * self._rope.shape[0], 256), device=self.device)
+            like = torch.empty(1, dtype=self.dtype, device=self.device)
+            cos, sin = self.network.model.rotary_emb(like, positions[None])
+            # rotate_half(x) = roll(x) with its first half negated; the sign goes into the table.
+            sin[..., : self._head // 2] *= -1
+            self._rope = torch.cat([cos[0], sin[0]], -1)
+        angles = F.embedding(where.clamp(min=0), self._rope)[:, :, None]
+        return angles[..., : self._head], angles[..., self._head :]
+
+    def _view(self, cache: Cache, where: Tensor, valid: Tensor | None) -> _View:
+        rows, tokens = where.shape
+        start, end = cache.used, cache.used + tokens
+        store = cache.block(self.layers, self._kv_heads, self._head, self.dtype)
+        mask, causal = self._mask(cache, where, valid)
+        # A CPU's fused attention loses to three plain operations as long as there are few queries.
+        fused = store.is_cuda or tokens > _FEW or self.dtype not in (torch.float32, torch.float64)
+        slots = store[..., start:end, :].unbind(0)
+        if fused:
+            keys, values = (store[:, i, :, :, :end].unbind(0) for i in (0, 1))
+            return _View(rows, tokens, True, slots, keys, values, mask, causal)
+        keys, values = (store[:, i].flatten(1, 2)[:, :, :end] for i in (0, 1))
+        size = (rows, self._kv_heads, self._group, tokens, end)
+        if mask is None:
+            mask = torch.zeros((), dtype=self.dtype).expand(1, 1, 1)
+            if causal:
+                mask = torch.full((tokens, tokens), float("-inf"), dtype=self.dtype).triu_(1)
+        if mask.dim() > 3 or causal:
+            mask = mask.view(-1, 1, 1, tokens, end).expand(size).reshape(-1, self._group * tokens, end)
+        return _View(
+            rows, tokens, False, slots, keys.transpose(2, 3).unbind(0), values.unbind(0), mask, False
+        )
 
     def _mask(self, cache: Cache, where: Tensor, valid: Tensor | None) -> tuple[Tensor | None, bool]:
         """The additive mask [B, 1, T, C + T] (None if not needed) and whether plain causal masking does."""
@@ -213,64 +261,58 @@ class LeanForward(Forward):
                 return None, False
             if cache.used == 0:
                 return None, True
-        seen = visible(cache, where)
-        mask = torch.zeros(seen.shape, dtype=self.dtype, device=seen.device)
-        return mask.masked_fill_(~seen, float("-inf"))[:, None], False
+        if valid is None and where.shape[1] == 1:
+            # The next token comes after everything that its row holds.
+            hidden = cache.where[:, None, : cache.used + 1] < 0
+            hidden[..., -1] = False
+        else:
+            hidden = ~visible(cache, where)
+        mask = torch.zeros(hidden.shape, dtype=self.dtype, device=hidden.device)
+        return mask.masked_fill_(hidden, float("-inf"))[:, None], False
 
-    def _attend(
-        self,
-        layer: _Layer,
-        index: int,
-        x: Tensor,
-        rows: int,
-        tokens: int,
-        cos: Tensor,
-        sin: Tensor,
-        cache: Cache,
-        mask: Tensor | None,
-        causal: bool,
-    ) -> Tensor:
-        heads, kv, size = self._heads, self._kv_heads, self._head
-        h = self._norm(x, layer.norm_1.weight)
+    def _attend(self, layer: _Layer, index: int, x: Tensor, cos: Tensor, sin: Tensor, view: _View) -> Tensor:
+        rows, tokens = view.rows, view.tokens
+        heads, kv, group, size = self._heads, self._kv_heads, self._group, self._head
+        h = rms_norm(x, layer.norm_1, self._eps)
         qkv = layer.qkv(h).view(rows, tokens, heads + 2 * kv, size)
-        qk, v = qkv[:, :, : heads + kv], qkv[:, :, heads + kv :]
+        qk = qkv[:, :, : heads + kv]
         if layer.qk_norm is not None:
-            qk = self._norm(qk, layer.qk_norm)
-        qk = torch.addcmul(qk * cos, qk.roll(size // 2, -1), sin)
-        q, k = qk[:, :, :heads], qk[:, :, heads:]
-        keys, values = cache.write(index, k.transpose(1, 2), v.transpose(1, 2))
-        if tokens == 1:
+            qk.copy_(rms_norm(qk, layer.qk_norm, self._eps))
+        rotate_(qk, cos, sin)
+        new = qkv[:, :, heads:].view(rows, tokens, 2, kv, size)
+        view.slots[index].copy_(new.permute(2, 0, 3, 1, 4))  # [2, B, K, T, D]
+        q = qkv[:, :, :heads]
+        keys, values = view.keys[index], view.values[index]
+        if not view.fused:
+            q = q.view(rows, tokens, kv, group, size).permute(0, 2, 3, 1, 4)
+            q = q.reshape(rows * kv, group * tokens, size)
+            scores = torch.baddbmm(view.mask, q, keys, alpha=self._scale)
+            a = torch.bmm(torch.softmax(scores, -1), values)  # [B * K, group * T, D]
+            if tokens > 1:
+                a = a.view(rows, heads, tokens, size).transpose(1, 2)
+            a = a.reshape(rows * tokens, heads * size)
+        elif tokens == 1:
             # One query: the heads of a group become the queries of their key-value head.
-            q = q.view(rows, kv, self._group, size)
-            a = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, scale=self._scale)
+            q = q.view(rows, kv, group, size)
+            a = F.scaled_dot_product_attention(q, keys, values, attn_mask=view.mask, scale=self._scale)
             a = a.reshape(rows, heads * size)
         else:
-            q = q.transpose(1, 2)
             a = F.scaled_dot_product_attention(
-                q,
+                q.transpose(1, 2),
                 keys,
                 values,
-                attn_mask=mask,
-                is_causal=causal,
+                attn_mask=view.mask,
+                is_causal=view.causal,
                 scale=self._scale,
-                enable_gqa=self._group > 1,
+                enable_gqa=group > 1,
             )
             a = a.transpose(1, 2).reshape(rows * tokens, heads * size)
         return _residual(x, a, layer.out)
 
-    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Root-mean-square norm in float32; on a CPU `F.rms_norm` is a chain of twice as many operations."""
-        if x.is_cuda or x.dtype in (torch.bfloat16, torch.float16):
-            y = F.rms_norm(x.float(), (x.shape[-1],), None, self._eps)
-            return y.to(x.dtype) * weight
-        length = torch.linalg.vector_norm(x, 2, -1, keepdim=True)
-        scale = torch.addcmul(self._epsilon, length, length, value=1 / x.shape[-1]).rsqrt_()
-        return (x * scale).mul_(weight)
-
     def _feed(self, layer: _Layer, x: Tensor) -> Tensor:
-        h = self._norm(x, layer.norm_2.weight)
+        h = rms_norm(x, layer.norm_2, self._eps)
         gate, up = layer.gate_up(h).chunk(2, -1)
-        return _residual(x, F.silu(gate) * up, layer.down)
+        return _residual(x, F.silu(gate).mul_(up), layer.down)
 
 
 def _residual(x: Tensor, y: Tensor, linear: nn.Module) -> Tensor:
