@@ -66,7 +66,7 @@ def rotate_(x: Tensor, cos: Tensor, sin: Tensor) -> None:
 
 def _root_mean_square(array: Any, eps: float) -> Any:
     """[..., 1]."""
-    square = _squares(array)[..., None]
+    square = squares(array)[..., None]
     square *= 1 / array.shape[-1]
     square += eps
     return np.sqrt(square, square)
@@ -74,10 +74,12 @@ def _root_mean_square(array: Any, eps: float) -> Any:
 
 if hasattr(np, "vecdot"):
 
-    def _squares(array: Any) -> Any:
-        return np.vecdot(array, array)
+    def squares(array: Any, out: Any = None) -> Any:
+        """[..., N] -> [...] sums of squares."""
+        return np.vecdot(array, array, out=out)
 
 else:  # numpy 1
 
-    def _squares(array: Any) -> Any:
-        return np.einsum("...i,...i->...", array, array)
+    def squares(array: Any, out: Any = None) -> Any:
+        """[..., N] -> [...] sums of squares."""
+        return np.einsum("...i,...i->...", array, array, out=out)

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,10 +23,12 @@ from transformers import PreTrainedModel
 
 from dovetail.engine.elementwise import rms_norm, rotate_
 from dovetail.engine.forward import Cache, Forward, LayerHook, Output, next_positions, visible
+from dovetail.engine.small import LayerWeights, SmallPass
 
 FAMILIES = frozenset({"llama", "qwen2", "qwen3", "mistral"})
 _STATIC_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
 _FEW = 16  # queries per row
+_SMALL_PASS = 8  # tokens in all
 
 
 class _Fused:
@@ -98,6 +102,27 @@ class _Layer:
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm.weight.data, self.k_norm.weight.data
             self.qk_norm = torch.cat([q.expand(heads, -1), k.expand(kv_heads, -1)])
+
+    def arrays(self) -> LayerWeights | None:
+        """This layer for a `SmallPass`; None if a module is no plain ``nn.Linear``."""
+        if any(type(m) is not nn.Linear or m.bias is not None for m in (self.out, self.down)):
+            return None
+        if self.qkv.weight is None or self.gate_up.weight is None or self.gate_up.bias is not None:
+            return None
+
+        def scaled(norm: Tensor) -> Any:
+            return (norm * norm.shape[-1] ** 0.5).numpy()
+
+        return LayerWeights(
+            scaled(self.norm_1),
+            self.qkv.weight.t(),
+            None if self.qkv.bias is None else self.qkv.bias.numpy(),
+            None if self.qk_norm is None else scaled(self.qk_norm),
+            self.out.weight.data.t(),
+            scaled(self.norm_2),
+            self.gate_up.weight.t(),
+            self.down.weight.data.t(),
+        )
 
 
 @dataclass(slots=True)
@@ -174,8 +199,18 @@ class LeanForward(Forward):
         for layer in self._layers:
             layer.refresh(self._heads, self._kv_heads)
         self._final_norm = self.network.model.norm.weight.data
+        self._small = self._small_pass()
         if self._rope.device != self.device or self._rope.dtype != self.dtype:
             self._rope = torch.empty(0, 2 * self._head, device=self.device, dtype=self.dtype)
+
+    def _small_pass(self) -> SmallPass | None:
+        """The numpy path, for networks that it fits."""
+        if self.device.type != "cpu" or self.dtype not in (torch.float32, torch.float64):
+            return None
+        layers = [weights for weights in (layer.arrays() for layer in self._layers) if weights is not None]
+        if len(layers) < self.layers:
+            return None
+        return SmallPass(layers, self._heads, self._kv_heads, self._head, self._eps)
 
     def embed(self, ids: Tensor) -> Tensor:
         return self.network.model.embed_tokens(ids)
@@ -200,15 +235,14 @@ class LeanForward(Forward):
         where = next_positions(cache, tokens, valid)
         cache.reserve(tokens)
         cos, sin = self._angles(where, cache.used + tokens)
-        view = self._view(cache, where, valid)
         x = x.reshape(rows * tokens, size)
-        for index, layer in enumerate(self._layers):
-            before = x
-            x = self._attend(layer, index, x, cos, sin, view)
-            x = self._feed(layer, x)
-            if hook is not None:
-                shape = (rows, tokens, size)
-                x = hook(index, before.view(shape), x.view(shape)).reshape(rows * tokens, size)
+        if self._small is not None and hook is None and rows * tokens <= _SMALL_PASS:
+            store = cache.block(self.layers, self._kv_heads, self._head, self.dtype)
+            mask = self._mask(cache, where, valid)
+            with np.errstate(over="ignore"):
+                x = self._small(x if embeds is None else x.clone(), cos, sin, store, cache.used, mask)
+        else:
+            x = self._pass(x, cos, sin, self._view(cache, where, valid), hook)
         cache.advance(where, ragged=valid is not None)
         if not all_logits and not hidden and tokens > 1:
             x = x.view(rows, tokens, size)[:, -1]
@@ -218,6 +252,17 @@ class LeanForward(Forward):
             x = x.view(rows, tokens, size)[:, -1]
         logits = self.network.lm_head(x)
         return Output(logits.view(rows, tokens, -1) if all_logits else logits, states)
+
+    def _pass(self, x: Tensor, cos: Tensor, sin: Tensor, view: _View, hook: LayerHook | None) -> Tensor:
+        """The hidden states [B * T, d] after the last layer."""
+        shape = (view.rows, view.tokens, self.hidden_size)
+        for index, layer in enumerate(self._layers):
+            before = x
+            x = self._attend(layer, index, x, cos, sin, view)
+            x = self._feed(layer, x)
+            if hook is not None:
+                x = hook(index, before.view(shape), x.view(shape)).reshape(-1, self.hidden_size)
+        return x
 
     def _angles(self, where: Tensor, end: int) -> tuple[Tensor, Tensor]:
         """Cosines and signed sines [B, T, 1, D] of the positions ``where`` [B, T], all below ``end``."""
@@ -235,40 +280,38 @@ class LeanForward(Forward):
         rows, tokens = where.shape
         start, end = cache.used, cache.used + tokens
         store = cache.block(self.layers, self._kv_heads, self._head, self.dtype)
-        mask, causal = self._mask(cache, where, valid)
+        causal = tokens > 1 and cache.used == 0 and valid is None
+        mask = None if causal else self._mask(cache, where, valid)
         # A CPU's fused attention loses to three plain operations as long as there are few queries.
         fused = store.is_cuda or tokens > _FEW or self.dtype not in (torch.float32, torch.float64)
         slots = store[..., start:end, :].unbind(0)
         if fused:
             keys, values = (store[:, i, :, :, :end].unbind(0) for i in (0, 1))
             return _View(rows, tokens, True, slots, keys, values, mask, causal)
+        if causal:
+            mask = self._mask(cache, where, valid)
         keys, values = (store[:, i].flatten(1, 2)[:, :, :end] for i in (0, 1))
-        size = (rows, self._kv_heads, self._group, tokens, end)
         if mask is None:
             mask = torch.zeros((), dtype=self.dtype).expand(1, 1, 1)
-            if causal:
-                mask = torch.full((tokens, tokens), float("-inf"), dtype=self.dtype).triu_(1)
-        if mask.dim() > 3 or causal:
-            mask = mask.view(-1, 1, 1, tokens, end).expand(size).reshape(-1, self._group * tokens, end)
+        else:
+            shape = (rows, self._kv_heads, self._group, tokens, end)
+            mask = mask[:, :, None].expand(shape).reshape(-1, self._group * tokens, end)
         return _View(
             rows, tokens, False, slots, keys.transpose(2, 3).unbind(0), values.unbind(0), mask, False
         )
 
-    def _mask(self, cache: Cache, where: Tensor, valid: Tensor | None) -> tuple[Tensor | None, bool]:
-        """The additive mask [B, 1, T, C + T] (None if not needed) and whether plain causal masking does."""
-        if valid is None and not cache.holes:
-            if where.shape[1] == 1:
-                return None, False
-            if cache.used == 0:
-                return None, True
+    def _mask(self, cache: Cache, where: Tensor, valid: Tensor | None) -> Tensor | None:
+        """The additive mask [B, 1, T, C + T], None where nothing is hidden."""
         if valid is None and where.shape[1] == 1:
+            if not cache.holes:
+                return None
             # The next token comes after everything that its row holds.
             hidden = cache.where[:, None, : cache.used + 1] < 0
             hidden[..., -1] = False
         else:
             hidden = ~visible(cache, where)
         mask = torch.zeros(hidden.shape, dtype=self.dtype, device=hidden.device)
-        return mask.masked_fill_(hidden, float("-inf"))[:, None], False
+        return mask.masked_fill_(hidden, float("-inf"))[:, None]
 
     def _attend(self, layer: _Layer, index: int, x: Tensor, cos: Tensor, sin: Tensor, view: _View) -> Tensor:
         rows, tokens = view.rows, view.tokens
