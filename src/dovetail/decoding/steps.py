@@ -1,8 +1,8 @@
 """Writing solutions step by step, side by side: what the searches over partial solutions share.
 
-A `StepWriter` makes every unfinished row of a batch write one more step. A row whose step is done waits in a
-batch of its own until the others are done too, so no token is computed twice and none too many; forking and
-pruning are `Batch.select`. Where steps ended is kept in ``rows.state`` and so moves with its row.
+A `StepWriter` makes every unfinished row of a batch write some more steps. A row that has them waits in a
+batch of its own until the others have theirs too, so no token is computed twice and none too many; forking
+and pruning are `Batch.select`. Where steps ended is kept in ``rows.state`` and so moves with its row.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -81,7 +82,7 @@ class Solutions:
             self.tokens.tolist(), self.ends.tolist(), self.counts.tolist(), strict=True
         ):
             cuts = [0, *ends[:count]]
-            found.append([self.decode(ids[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)])
+            found.append([self.decode(ids[a:b]) for a, b in pairwise(cuts)])
         return found
 
 
@@ -104,20 +105,21 @@ class Delimiter:
 
     def reached(self, batch: Batch, tokens: Tensor, begun: Tensor) -> Tensor:
         """[B] bool: the step that began at token ``begun`` [B] is over with ``tokens`` [B], just written."""
-        over = torch.zeros_like(tokens, dtype=torch.bool)
-        for row in self._may_end(tokens).nonzero()[:, 0].tolist():
-            start, now = int(begun[row]), int(batch.rows.step[row])
-            ids = batch.tokens[row, :now].tolist()
-            over[row] = self._ends(self._decode(ids[:start]), self._decode(ids[start:]))
+        over = self._may_end(tokens)
+        rows = over.nonzero()[:, 0]
+        spans = zip(rows.tolist(), begun[rows].tolist(), batch.rows.step[rows].tolist(), strict=True)
+        for (row, start, now), ids in zip(spans, batch.tokens[rows].tolist(), strict=True):
+            over[row] = self._ends(ids[:start], ids[start:now])
         return over
 
-    def _ends(self, before: str, step: str) -> bool:
+    def _ends(self, before: list[int], step: list[int]) -> bool:
+        said = self._decode(step)
         for mark in _MARKS:
-            step = step.replace(mark, "")
-        said = step.lstrip()
+            said = said.replace(mark, "")
+        said = said.lstrip()
         if self.text is not None:
             return bool(said) and self.text in said
-        return "\n\n" in said or ("\n" in said and "\n\n" not in before)
+        return "\n\n" in said or ("\n" in said and "\n\n" not in self._decode(before))
 
     def _may_end(self, tokens: Tensor) -> Tensor:
         """[B] bool: the token's text holds the delimiter's last letter. Looked up once per token id."""
@@ -192,27 +194,36 @@ class StepWriter:
         return batch.select(torch.arange(rows, device=device).repeat_interleave(copies))
 
     @torch.inference_mode()
-    def write(self, batch: Batch, *, to_end: bool = False, step: StepwiseDecoding | None = None) -> Batch:
-        """The rows of ``batch``, in any order, after each unfinished one wrote a step.
+    def write(
+        self, batch: Batch, steps: int = 1, *, to_end: bool = False, step: StepwiseDecoding | None = None
+    ) -> Batch:
+        """The rows of ``batch``, in any order, after each unfinished one wrote ``steps`` steps.
 
         Args:
-            to_end: write past delimiters to the end of the solution.
+            to_end: the last of these steps goes on past delimiters, to the end of the solution.
             step: how tokens are chosen this time, from `over`.
         """
         step = step or self.step
+        batch.rows.state["steps.begun"] = batch.rows.step.clone()
+        batch.rows.state["steps.target"] = batch.rows.state["steps.count"] + steps
         unfinished = batch.rows.state["steps.reason"] == 0
         waiting = [] if bool(unfinished.all()) else [batch.select((~unfinished).nonzero()[:, 0])]
         active = batch.select(unfinished.nonzero()[:, 0])
-        active.rows.state["steps.begun"] = active.rows.step.clone()
-        for rest in waiting:
-            rest.rows.state["steps.begun"] = rest.rows.step.clone()
         while len(active):
             choice = self.engine.choose(active, step)
-            reason, over = self._over(active, choice, step, to_end)
+            reason = self._reason(active, choice, step)
+            ended = reason > 0
+            if steps > 1 or not to_end:
+                ended = ended | self._step_ends(active, choice.tokens, to_end)
+            ended &= active.rows.alive > 0
             self.engine.feed(active, choice, step)
+            if not bool(ended.any()):
+                continue
+            state = active.rows.state
+            self._note(state, ended.nonzero()[:, 0], active.rows.step, reason)
+            over = ended & ((state["steps.reason"] > 0) | (state["steps.count"] >= state["steps.target"]))
             if bool(over.any()):
                 done = over.nonzero()[:, 0]
-                self._note(active.rows.state, done, active.rows.step, reason)
                 waiting.append(active.select(done))
                 active.rows.alive[done] = 0
                 staying = active.rows.alive.nonzero()[:, 0]
@@ -221,35 +232,36 @@ class StepWriter:
                     active = active.select(staying)
         return join(waiting)
 
-    def _over(
-        self, batch: Batch, choice: Choice, step: StepwiseDecoding, to_end: bool
-    ) -> tuple[Tensor, Tensor]:
-        """[B] index into `REASONS`, and [B] bool: rows whose step is over."""
+    def _reason(self, batch: Batch, choice: Choice, step: StepwiseDecoding) -> Tensor:
+        """[B] index into `REASONS`: whether, and why, a row's solution has ended."""
         rows, tokens = batch.rows, choice.tokens
         stopped = torch.zeros_like(tokens, dtype=torch.bool)
         for end in self.engine.end_ids:
             stopped |= tokens == end
         for text in self._stops:
             stopped |= text.reached(batch, tokens, torch.zeros_like(tokens))
-        begun = rows.state["steps.begun"]
-        long = (rows.step >= batch.room) | (rows.step - begun >= self.max_tokens_per_step)
+        long = rows.step - rows.state["steps.begun"] >= self.max_tokens_per_step
+        reason = ((rows.step >= batch.room) | long).long() * 2
         aborted = step.stop(choice, rows)
-        reason = long.long() * 2
         if aborted is not None:
             reason = reason.masked_fill(aborted, 3)
-        reason = reason.masked_fill(stopped, 1)
-        over = reason > 0
-        if not to_end:
-            over = over | self._ends_step.reached(batch, tokens, begun)
-        return reason, over & (rows.alive > 0)
+        return reason.masked_fill(stopped, 1)
 
-    def _note(self, state: dict[str, Tensor], done: Tensor, written: Tensor, reason: Tensor) -> None:
-        at = state["steps.count"][done]
-        state["steps.ends"][done, at] = written[done]
-        state["steps.reason"][done] = reason[done]
-        state["steps.count"][done] += 1
+    def _step_ends(self, batch: Batch, tokens: Tensor, to_end: bool) -> Tensor:
+        """[B] bool: a step is over; where writing goes ``to_end``, the last one that may be is left out."""
+        state = batch.rows.state
+        ended = self._ends_step.reached(batch, tokens, state["steps.begun"])
+        return ended & (state["steps.count"] < state["steps.target"] - 1) if to_end else ended
+
+    def _note(self, state: dict[str, Tensor], ended: Tensor, written: Tensor, reason: Tensor) -> None:
+        """Writes down that the rows at ``ended`` are through with a step."""
+        at = state["steps.count"][ended]
+        state["steps.ends"][ended, at] = written[ended]
+        state["steps.begun"][ended] = written[ended]
+        state["steps.reason"][ended] = reason[ended]
+        state["steps.count"][ended] += 1
         if self.watch:
-            state["steps.states"][done, at] = state["steps.hidden"][done]
+            state["steps.states"][ended, at] = state["steps.hidden"][ended]
 
     def solutions(self, batch: Batch) -> Solutions:
         """What a verifier is shown of the rows."""

@@ -154,7 +154,9 @@ def choose_g(
         raise InvalidValue("profile", dict(profile), f"not empty (difficulty {difficulty!r})")
     within = {key: v for key, v in table.items() if budget is None or v[1] <= budget}
     if not within:
-        raise InvalidValue("budget", budget, f"at least the cheapest cost, {min(f for _, f in table.values())}")
+        raise InvalidValue(
+            "budget", budget, f"at least the cheapest cost, {min(f for _, f in table.values())}"
+        )
     if mode == "AM":
         return max(within, key=lambda key: (within[key][0], -within[key][1]))
     base = {n: accuracy for (g, n), (accuracy, _) in table.items() if g == 1}

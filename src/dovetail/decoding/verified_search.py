@@ -1,11 +1,11 @@
 """Searches over partial solutions that a verifier guides: what they share, Best-of-N and DVTS.
 
-A search alternates chunks of steps with calls of the verifier, which say what goes on. The questions of a wave
-are searched side by side: all their beams are rows of one batch, forked and pruned with their caches. What a
-question's beams write depends on its own random stream only.
+A search alternates chunks of steps with calls of the verifier, which say what goes on. The questions of a
+wave are searched side by side: all their beams are rows of one batch, forked and pruned with their caches.
+What a question's beams write depends on its own random stream only.
 
-Lightman et al., "Let's Verify Step by Step", arXiv 2305.20050 (Best-of-N with a process verifier); Beeching et
-al., "Scaling test-time compute with open models", 2024 (beam search and DVTS as compared there).
+Lightman et al., "Let's Verify Step by Step", arXiv 2305.20050 (Best-of-N with a process verifier); Beeching
+et al., "Scaling test-time compute with open models", 2024 (beam search and DVTS as compared there).
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class BestOfN(VerifiedSearch):
 
 @dataclass(frozen=True)
 class DVTS(VerifiedSearch):
-    """Diverse verifier tree search: independent subtrees, each of which keeps its best candidate at every step.
+    """Diverse verifier tree search: independent subtrees, each of which keeps its best candidate.
 
     Attributes:
         n: candidates per step, in n / beam_width subtrees.
@@ -203,7 +203,9 @@ class _Finished:
 class _Wave:
     """The questions that are searched side by side."""
 
-    def __init__(self, search: VerifiedSearch, engine: Any, prompts: Sequence[Prompt], limits: Limits) -> None:
+    def __init__(
+        self, search: VerifiedSearch, engine: Any, prompts: Sequence[Prompt], limits: Limits
+    ) -> None:
         self.search, self.engine, self.prompts, self.limits = search, engine, prompts, limits
         self.verifier = search.judge
         self.writer = StepWriter(
@@ -225,13 +227,12 @@ class _Wave:
         chunks = self.search.chunks()
         batch = self._begin()
         for turn, chunk in enumerate(chunks):
-            for _ in range(chunk - 1):
-                batch = self._write(batch)
+            unpruned = chunk if turn == 0 else 1
             if turn:
-                batch = self._branch(batch, turn)
+                batch = self._branch(self._write(batch, chunk - 1), turn)
             if len(batch) == 0:
                 break
-            batch = self._write(batch, to_end=turn == len(chunks) - 1)
+            batch = self._write(batch, unpruned, to_end=turn == len(chunks) - 1)
             batch = self._prune(batch)
         return [self._picked(i) for i in range(len(self.prompts))]
 
@@ -245,14 +246,17 @@ class _Wave:
             self.seconds[i] += (time.perf_counter() - clock) / len(self.prompts)
         return batch
 
-    def _write(self, batch: Batch, to_end: bool = False, step: StepwiseDecoding | None = None) -> Batch:
-        """One more step of every unfinished row, put to its question's account."""
-        if len(batch) == 0:
+    def _write(
+        self, batch: Batch, steps: int, to_end: bool = False, step: StepwiseDecoding | None = None
+    ) -> Batch:
+        """More steps of every unfinished row, put to its question's account."""
+        if len(batch) == 0 or steps == 0:
             return batch
         clock = time.perf_counter()
         before = self._sums(batch)
-        batch = self.writer.write(batch, to_end=to_end, step=step)
-        spent = [[b - a for a, b in zip(x, y, strict=True)] for x, y in zip(before, self._sums(batch), strict=True)]
+        batch = self.writer.write(batch, steps, to_end=to_end, step=step)
+        after = self._sums(batch)
+        spent = [[b - a for a, b in zip(x, y, strict=True)] for x, y in zip(before, after, strict=True)]
         elapsed, total = time.perf_counter() - clock, max(1, sum(spent[0]))
         for i, (tokens, steps) in enumerate(zip(*spent, strict=True)):
             self.counts["tokens"][i] += tokens
@@ -274,8 +278,7 @@ class _Wave:
         if self.search.lookahead:
             ahead = batch.select(torch.arange(len(batch), device=batch.rows.device))
             ahead.rows.state["steps.place"] = torch.arange(len(batch), device=batch.rows.device)
-            for _ in range(self.search.lookahead):
-                ahead = self._write(ahead, step=self.writer.over(Greedy()))
+            ahead = self._write(ahead, self.search.lookahead, step=self.writer.over(Greedy()))
             shown = ahead.select(ahead.rows.state["steps.place"].argsort())
         else:
             shown = batch

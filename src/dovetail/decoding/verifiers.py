@@ -44,7 +44,8 @@ class Verifier(ABC):
 class TokenConfidence(Verifier):
     """How sure the model was of its own tokens: the geometric mean of their probabilities up to each step.
 
-    It costs nothing, and it measures confidence, not truth: a model that is sure of its mistakes gains little.
+    It costs nothing, and it measures confidence, not truth: a model that is sure of its mistakes gains
+    little.
     """
 
     def score(self, solutions: Solutions) -> list[list[float]]:
@@ -56,13 +57,14 @@ class TokenConfidence(Verifier):
 
 @dataclass(frozen=True, eq=False)
 class HiddenStateVerifier(Verifier):
-    """The chance that the answer will be right, read off the hidden state of a step's last token.
+    """The chance that the answer will be right, read off the model's state at the end of a step.
 
-    A network with one hidden layer on the output of the model's last layer, which is there already when the
-    step has been written: a call costs as much as the head alone. Made by ``training.step_verifier.train``.
+    A network with one hidden layer on `evidence`, which is all there when the step has been written: a call
+    costs as much as the head alone. Made by ``training.step_verifier.train``.
 
     Attributes:
-        weights: "mean" and "scale" [d], "in" [h, d], "bias" [h], "out" [h], "shift" []; float32.
+        weights: "mean" and "scale" [e], "in" [h, e], "bias" [h], "out" [h], "shift" []; float32, where e is
+            the model's hidden size + 3.
     """
 
     weights: Mapping[str, Tensor]
@@ -74,12 +76,13 @@ class HiddenStateVerifier(Verifier):
         return sum(w.numel() for w in self.weights.values())
 
     def score(self, solutions: Solutions) -> list[list[float]]:
-        if solutions.hidden is None:
-            raise InvalidValue("solutions.hidden", None, "kept: the search must watch hidden states")
-        size, given = self.weights["mean"].shape[0], solutions.hidden.shape[-1]
+        seen = evidence(solutions)
+        size, given = self.weights["mean"].shape[0], seen.shape[-1]
         if size != given:
-            raise InvalidValue("verifier", f"made for states of {size}", f"made for this model's {given}")
-        return _lists(torch.sigmoid(head(self.weights, solutions.hidden)), solutions.counts)
+            raise InvalidValue(
+                "verifier", f"made for {size - 3} hidden units", f"for this model's {given - 3}"
+            )
+        return _lists(torch.sigmoid(head(self.weights, seen)), solutions.counts)
 
     def reads(self, solutions: Solutions) -> Tensor:
         """One state per step that was not scored before."""
@@ -99,14 +102,35 @@ class HiddenStateVerifier(Verifier):
         return cls(load_file(str(path)))
 
     def __repr__(self) -> str:
-        digest = sha256(b"".join(w.cpu().numpy().tobytes() for w in self.weights.values())).hexdigest()
+        parts = (self.weights[name].cpu().numpy().tobytes() for name in sorted(self.weights))
+        digest = sha256(b"".join(parts)).hexdigest()
         return f"HiddenStateVerifier({self.parameters} weights, sha256 {digest[:16]})"
 
 
-def head(weights: Mapping[str, Tensor], hidden: Tensor) -> Tensor:
-    """[..., d] hidden states -> [...] logits of "the answer will be right"."""
-    w = {name: value.to(hidden.device) for name, value in weights.items()}
-    x = (hidden - w["mean"]) / w["scale"]
+def evidence(solutions: Solutions) -> Tensor:
+    """[R, S, d + 3] float32: what is known at the end of each step.
+
+    The last layer's output for the step's last token, then log-probabilities of the tokens: their mean so
+    far, the least so far, and the step's sum. A sure model's slip is often one token that it was less sure
+    of, which the state alone does not keep.
+
+    Raises:
+        InvalidValue: the search has not kept hidden states.
+    """
+    if solutions.hidden is None:
+        raise InvalidValue("solutions.hidden", None, "kept: the search must watch hidden states")
+    at = (solutions.ends - 1).clamp(min=0)
+    total = solutions.logprobs.double().cumsum(1).gather(1, at)
+    least = solutions.logprobs.clamp(min=-10).cummin(1).values.gather(1, at)
+    before = torch.cat([torch.zeros_like(total[:, :1]), total[:, :-1]], 1)
+    numbers = torch.stack([total / (at + 1), least, (total - before).clamp(min=-30, max=0)], -1)
+    return torch.cat([solutions.hidden, numbers.to(solutions.hidden.dtype)], -1)
+
+
+def head(weights: Mapping[str, Tensor], evidence: Tensor) -> Tensor:
+    """[..., e] evidence -> [...] logits of "the answer will be right"."""
+    w = {name: value.to(evidence.device) for name, value in weights.items()}
+    x = (evidence - w["mean"]) / w["scale"]
     return torch.relu(x @ w["in"].T + w["bias"]) @ w["out"] + w["shift"]
 
 
