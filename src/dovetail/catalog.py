@@ -202,6 +202,7 @@ SYSTEMS: tuple[System, ...] = (
             Part("training.objectives.entropy", ("EntropyFinetuning",)),
             Part("rewards.entropy", ("TokenEntropy", "SequenceEntropy")),
         ),
+        status="partial",
     ),
     System(
         id="mixture-of-inputs",
@@ -211,6 +212,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.14827",
         venue="",
         parts=(Part("decoding.mixture_of_inputs", ("MixtureOfInputs",)),),
+        status="partial",
     ),
     System(
         id="soft-thinking",
@@ -220,6 +222,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.15778",
         venue="NeurIPS 2025",
         parts=(Part("decoding.soft_thinking", ("SoftThinking",)),),
+        status="partial",
     ),
     System(
         id="banditspec",
@@ -247,6 +250,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.14467",
         venue="",
         parts=(Part("decoding.layer_skipping", ("L2AdaptiveComputation",)),),
+        status="partial",
     ),
     System(
         id="vg-search",
@@ -256,6 +260,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.11730",
         venue="NeurIPS 2025",
         parts=(Part("decoding.verification_granularity", ("VGSearch", "AdaptiveVGSearch")),),
+        status="partial",
     ),
     System(
         id="reasoning-transfer",
