@@ -414,8 +414,7 @@ def pico_train(
     if mdlm:
         folder = masked.train(out, seed, resume=not anew, workers=workers, report=_echo)
     else:
-        shape, schedule = (train.DRAFT, train.DRAFT_SCHEDULE) if draft else (train.PICO, train.Schedule())
-        folder = train.train(out, seed, shape, schedule, resume=not anew, workers=workers, report=_echo)
+        folder = train.train_pico(out, seed, draft, resume=not anew, workers=workers, report=_echo)
     typer.echo(f"model: {folder}")
 
 

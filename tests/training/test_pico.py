@@ -55,6 +55,17 @@ def test_countdown_solves_its_problem_unless_it_gives_up(style):
     assert 1 <= gave_up <= 45
 
 
+def test_the_second_lessons_searches_come_nearer_and_nearer():
+    documents = corpus.documents(0, 400, corpus.SECOND)
+    searches = [d for d in documents if d.family == "countdown" and " no\n" in d.completion]
+    assert len(searches) > 20
+    for document in searches:
+        target = int(re.search(r"(?:equals|make|Calculate) (\d+)", document.messages[-1]["content"])[1])
+        values = [int(v) for v in re.findall(r"=(\d+) (?:no|yes)", document.completion)]
+        misses = [abs(value - target) for value in values]
+        assert misses == sorted(misses, reverse=True)
+
+
 def test_countdown_expressions_need_no_more_parentheses_than_they_have():
     for attempt in corpus._attempts([8, 3, 2]):
         assert evaluate._value(attempt.expression) == attempt.value, attempt
@@ -96,7 +107,7 @@ def test_documents_repeat_and_vary():
     first = list(corpus.documents(0, 400))
     assert first == list(corpus.documents(0, 400))
     assert first != list(corpus.documents(1, 400))
-    assert {d.family for d in first} == set(corpus.MIXTURE)
+    assert {d.family for d in first} == set(corpus.FIRST.mixture)
     assert all("\\boxed{" in d.completion for d in first)
     assert all(("<think>\n" in d.completion) == d.thinking for d in first)
 
@@ -189,6 +200,19 @@ def test_a_resumed_run_equals_an_undisturbed_one(tmp_path):
     train.train(tmp_path / "cut", schedule=SHORT, **options)
     whole, cut = _weights(tmp_path / "whole"), _weights(tmp_path / "cut")
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_the_second_lesson_goes_on_from_the_first(tmp_path, monkeypatch):
+    tiny = train.Shape(layers=1, width=32, heads=1, key_value_heads=1, head_width=32, mlp_width=32)
+    short = train.Schedule(steps=2, documents_per_step=16, micro_batches=2, warmup=1)
+    still = train.Schedule(steps=1, documents_per_step=16, micro_batches=2, muon_rate=0.0, adam_rate=0.0)
+    monkeypatch.setattr(train, "PICO", tiny)
+    monkeypatch.setattr(train, "PICO_SCHEDULES", (short, still))
+    out = train.train_pico(tmp_path / "model", workers=1, report=lambda line: None)
+    first, last = (
+        AutoModelForCausalLM.from_pretrained(f).state_dict() for f in (tmp_path / "model.work/first", out)
+    )
+    assert all(torch.equal(first[name], last[name]) for name in last)
 
 
 def test_micro_batches_deal_every_document_once_and_resume_in_place(tok):

@@ -15,6 +15,7 @@ import random
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 
 from dovetail.tasks.atlas import UNKNOWN_ANSWER, World, multihop, phrase
@@ -230,12 +231,17 @@ def _binds(inner: str, outer: str, right: bool) -> bool:
 
 
 def countdown(
-    rng: random.Random, style: str, values: tuple[int, int] = (1, 12), targets: tuple[int, int] = (5, 99)
+    rng: random.Random,
+    style: str,
+    values: tuple[int, int] = (1, 12),
+    targets: tuple[int, int] = (5, 99),
+    warmer: bool = False,
 ) -> Problem:
     """reasoning-gym's ``countdown`` with three numbers: a search that tries, compares and rejects.
 
-    The wrong attempts are real ones, near the target more often than not. After eight failures the search
-    gives up and answers its last attempt, so that pico's search ends too.
+    The wrong attempts are real ones, near the target more often than not; `warmer` puts them in the order of
+    their nearness. After eight failures the search gives up and answers its last attempt, so that pico's
+    search ends too.
     """
     while True:
         numbers, target = _countdown_numbers(rng, values)
@@ -254,6 +260,8 @@ def countdown(
         attempt = rng.choices(wrong, weights)[0]
         if attempt not in tried:
             tried.append(attempt)
+    if warmer:
+        tried.sort(key=lambda attempt: -abs(attempt.value - target))
     gave_up = len(tried) >= 8
     if gave_up:
         tried = tried[:8]
@@ -335,10 +343,18 @@ def _modus_ponens(a: str, b: str, no: bool) -> str:
 # --- atlas ---------------------------------------------------------------------------------------------
 
 
-def atlas_multihop(rng: random.Random, style: str) -> Problem:
-    """Open-book questions of atlas, answered one hop per line; long chains are rare, so that room is left."""
-    hops = rng.choices(range(1, 7), (22, 24, 20, 16, 12, 6))[0]
-    sentences = rng.randint(hops, 14)
+def atlas_multihop(
+    rng: random.Random,
+    style: str,
+    hop_weights: tuple[int, ...] = (22, 24, 20, 16, 12, 6),
+    most_sentences: int = 14,
+) -> Problem:
+    """Open-book questions of atlas, answered one hop per line; long chains are rare, so that room is left.
+
+    `hop_weights` [hops - 1] are the odds of the number of hops.
+    """
+    hops = rng.choices(range(1, len(hop_weights) + 1), hop_weights)[0]
+    sentences = rng.randint(hops, most_sentences)
     answerable = rng.random() < 0.95
     item = multihop(rng, hops, sentences, answerable)
     question, told = item.question, item.question.split("\n")[0]
@@ -382,25 +398,66 @@ def atlas_unknown(rng: random.Random, style: str, world: World) -> Problem:
 
 # --- documents -----------------------------------------------------------------------------------------
 
-#: family -> share of the documents in percent. The three default tasks take most of the budget.
-MIXTURE: dict[str, int] = {
-    "chain-sum": 26,
-    "countdown": 24,
-    "atlas-multihop": 24,
-    "arithmetic": 4,
-    "word-problem": 4,
-    "logic": 4,
-    "atlas-facts": 9,
-    "atlas-unknown": 5,
-}
+
+@dataclass(frozen=True)
+class Lesson:
+    """One part of the training: what is asked, how often, in which form.
+
+    Attributes:
+        name: tells its random stream from the other lessons'.
+        mixture: family -> share of the documents in percent.
+        hop_weights, most_sentences: of `atlas_multihop`.
+        warmer: countdown's wrong attempts come nearer and nearer.
+    """
+
+    name: str
+    mixture: dict[str, int]
+    hop_weights: tuple[int, ...] = (22, 24, 20, 16, 12, 6)
+    most_sentences: int = 14
+    warmer: bool = False
 
 
-def problem(rng: random.Random, family: str, style: str, world: World) -> Problem:
+#: Everything; the three default tasks take most of the documents.
+FIRST = Lesson(
+    "",
+    {
+        "chain-sum": 26,
+        "countdown": 24,
+        "atlas-multihop": 24,
+        "arithmetic": 4,
+        "word-problem": 4,
+        "logic": 4,
+        "atlas-facts": 9,
+        "atlas-unknown": 5,
+    },
+)
+#: What the first lesson leaves weak: looking up names in a text, and a search that does not go in circles.
+SECOND = Lesson(
+    "-second",
+    {
+        "chain-sum": 16,
+        "countdown": 26,
+        "atlas-multihop": 40,
+        "arithmetic": 3,
+        "word-problem": 3,
+        "logic": 3,
+        "atlas-facts": 6,
+        "atlas-unknown": 3,
+    },
+    hop_weights=(30, 28, 20, 12, 7, 3),
+    most_sentences=12,
+    warmer=True,
+)
+
+
+def problem(rng: random.Random, family: str, style: str, world: World, lesson: Lesson = FIRST) -> Problem:
     """One problem of `family`, reasoned in `style`; never a held-out question."""
     make: Callable[..., Problem] = {
         "chain-sum": chain_sum,
-        "countdown": countdown,
-        "atlas-multihop": atlas_multihop,
+        "countdown": partial(countdown, warmer=lesson.warmer),
+        "atlas-multihop": partial(
+            atlas_multihop, hop_weights=lesson.hop_weights, most_sentences=lesson.most_sentences
+        ),
         "arithmetic": arithmetic,
         "word-problem": word_problem,
         "logic": logic,
@@ -414,11 +471,11 @@ def problem(rng: random.Random, family: str, style: str, world: World) -> Proble
             return made
 
 
-def document(rng: random.Random, world: World) -> Document:
+def document(rng: random.Random, world: World, lesson: Lesson = FIRST) -> Document:
     """One chat of the corpus."""
     style = rng.choices(STYLES, STYLE_WEIGHTS)[0]
-    family = rng.choices(tuple(MIXTURE), tuple(MIXTURE.values()))[0]
-    made = problem(rng, family, style, world)
+    family = rng.choices(tuple(lesson.mixture), tuple(lesson.mixture.values()))[0]
+    made = problem(rng, family, style, world, lesson)
     thinking = rng.random() < (0.9 if family == "countdown" else 0.82)
     messages = []
     twice = thinking and family != "countdown" and rng.random() < 0.08
@@ -446,8 +503,8 @@ def _final(rng: random.Random, answer: str) -> str:
     return boxed if rng.random() < 0.8 else f"The answer is {boxed}."
 
 
-def documents(seed: int, count: int) -> Iterator[Document]:
+def documents(seed: int, count: int, lesson: Lesson = FIRST) -> Iterator[Document]:
     """`count` documents of the corpus with this seed; equal seeds give equal documents."""
-    rng, world = random.Random(f"pico-corpus-{seed}"), World(seed=0)
+    rng, world = random.Random(f"pico-corpus-{seed}{lesson.name}"), World(seed=0)
     for _ in range(count):
-        yield document(rng, world)
+        yield document(rng, world, lesson)

@@ -26,7 +26,7 @@ from dovetail.training.pico import train as pico
 from dovetail.training.pico.corpus import Document, chain_sum, held_out
 
 SHAPE = pico.Shape(layers=4, width=96, heads=3, key_value_heads=3, head_width=32, mlp_width=256)
-SCHEDULE = pico.Schedule(steps=1500, documents_per_step=64, micro_batches=4)
+SCHEDULE = pico.Schedule(steps=900, documents_per_step=64, micro_batches=4)
 CANVAS = 128  # tokens that the model learns to write at once
 BLOCK = 32
 LEAST = 0.05  # p is drawn above this: 1 / p weighs the loss
@@ -156,7 +156,7 @@ def train(
 
 
 def quick_accuracy(
-    model: MaskedDiffusionLM, tokenizer: PreTrainedTokenizerFast, count: int = 64
+    model: MaskedDiffusionLM, tokenizer: PreTrainedTokenizerFast, count: int = 32
 ) -> dict[str, float]:
     """Accuracy of LLaDA's greedy sampler on fresh sums of three to six terms, to steer the training."""
     from dovetail.core import Limits, Prompt

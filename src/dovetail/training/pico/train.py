@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from dovetail.training.pico import tokenizer as pico_tokenizer
-from dovetail.training.pico.corpus import Document, documents
+from dovetail.training.pico.corpus import SECOND, Document, documents
 from dovetail.training.pico.muon import Muon
 
 
@@ -80,8 +80,9 @@ class Schedule:
         return min(1.0, rise, fall)
 
 
-#: One layer learns little more from the second half of the corpus.
-DRAFT_SCHEDULE = Schedule(steps=800)
+#: Steps of the two lessons (`corpus.FIRST` and `corpus.SECOND`); one layer is done learning earlier.
+PICO_SCHEDULES = (Schedule(), Schedule(steps=480, warmup=20, decay=0.6))
+DRAFT_SCHEDULES = (Schedule(steps=800), Schedule(steps=240, warmup=20, decay=0.6))
 
 
 @dataclass(frozen=True)
@@ -285,6 +286,25 @@ def train(
         job.meeting_point.unlink(missing_ok=True)
         torch.multiprocessing.spawn(_work, (job,), nprocs=workers)
     return out
+
+
+def train_pico(out_dir: str | Path, seed: int = 0, draft: bool = False, **options: Any) -> Path:
+    """Trains pico (or pico-draft) as it is shipped: both lessons, the second from the first's weights.
+
+    Parameters
+    ----------
+    out_dir: the model's folder; ``<out_dir>.work`` holds all else and may be deleted afterwards.
+    options: `train`'s ``resume``, ``workers``, ``report``, ``evaluate`` and how often it writes.
+    """
+    shape, (first, second) = (DRAFT, DRAFT_SCHEDULES) if draft else (PICO, PICO_SCHEDULES)
+    work = Path(f"{out_dir}.work")
+    begun = train(work / "first", seed, shape, first, work_dir=work, **options)
+    family = Family(documents=partial(documents, lesson=SECOND), new_model=partial(_continued, begun))
+    return train(out_dir, seed, shape, second, family=family, work_dir=work / "second", **options)
+
+
+def _continued(folder: Path, *_: Any) -> Qwen3ForCausalLM:
+    return Qwen3ForCausalLM.from_pretrained(folder).float()
 
 
 def _corpus_file(work: Path, seed: int, count: int) -> Path:
