@@ -124,7 +124,10 @@ class L2AdaptiveComputation(LayerSkipping):
     Attributes:
         alpha: in [0, 1]; a larger one uses fewer layers (paper: swept, 0.8 by default). At 0 only layers that
             shrink the norm are skipped.
-        skip, phases, temperature, top_p: see `LayerSkipping`: "readout" (None only counts), "both", 0.6, 0.9.
+        skip: "readout" (default): the head reads the output of the last active layer; "residual": a skipped
+            layer passes its input on; None: only count.
+        phases: skip while the prompt is read ("pp"), the response is written ("rg"), or "both" (default).
+        temperature, top_p: of the sampling, where no other method chooses (default 0.6, 0.9).
     """
 
     alpha: float = 0.8
