@@ -91,13 +91,13 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(examples=4, tuning=1, samples=1, rounds=1),
-    "pico": Size(examples=300, tuning=60, samples=2, rounds=12),
+    "pico": Size(examples=300, tuning=40, samples=1, rounds=12),
     "full": Size(examples=500, tuning=100, samples=4, rounds=12),
 }
 
 TASKS: dict[Scale, tuple[str, ...]] = {
     "smoke": ("chain-sum",),
-    "pico": ("chain-sum", "countdown"),
+    "pico": ("chain-sum", "atlas-multihop"),
     "full": ("gsm8k",),
 }
 
@@ -117,7 +117,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     tasks = [named(name) for name in TASKS[scale]]
     for task in tasks:
         tuning, _ = task.examples(size.tuning, seed + 1)
-        examples, _ = task.examples(size.examples if task is tasks[0] else size.examples // 2, seed)
+        examples, _ = task.examples(size.examples if task is tasks[0] else size.examples // 3, seed)
         methods = {label: best(model, task, tuning, of, seed + 1) for label, of in SETTINGS.items()}
         chosen[task.name] = {label: name_of(method) for label, method in methods.items()}
         more, checked = compared(model, task, examples, methods, size, seed)
@@ -184,7 +184,7 @@ def compared(
                 found[other],
                 at_least=bound,
                 seed=seed,
-                main=(arm, other) == ("em", "sampling") and task.name != "countdown",
+                main=(arm, other) == ("em", "sampling") and task.name != "atlas-multihop",
             )
         )
     arms = [a.arm(f"{task.name}: {label}", described.get(label, label)) for label, a in found.items()]

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from dovetail.core import Claim, Example, Figure, Limits, Task
-from dovetail.core.statistics import mean, paired_ratio
+from dovetail.core.statistics import paired_ratio
 from dovetail.decoding import MixtureOfInputs, Sampling, describe
 from dovetail.decoding.mixture_of_inputs import moi_weights
 from dovetail.engine import Choice
@@ -52,7 +52,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(examples=4, tuning=2, samples=1, rows=4, steps=8, rounds=1),
-    "pico": Size(examples=300, tuning=80, samples=3, rows=96, steps=40, rounds=12),
+    "pico": Size(examples=300, tuning=60, samples=2, rows=96, steps=40, rounds=12),
     "full": Size(examples=500, tuning=100, samples=5, rows=64, steps=200, rounds=12),
 }
 
@@ -79,7 +79,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
         tuning, _ = task.examples(size.tuning, seed + 1)
         tried = {beta: answer(model, task, tuning, MixtureOfInputs(beta), seed + 1) for beta in BETAS}
         chosen[task.name] = beta = max(BETAS, key=lambda b: sum(tried[b].right))
-        examples, _ = task.examples(size.examples if task is tasks[0] else size.examples // 3, seed)
+        examples, _ = task.examples(size.examples if task is tasks[0] else size.examples // 4, seed)
         methods = {
             "sampling": STANDARD,
             "mixture of inputs": MixtureOfInputs(beta),
@@ -190,24 +190,20 @@ def mechanism(
         RecipeArm(f"KL, {label}", dict(zip(names, means, strict=True)), "mean over steps, by their entropy")
         for label, means in table.items()
     ]
-    quiet, loud = (of_rows(kl["beta = 1"], places[b], seed) for b in (0, -2))
+    one, sure, unsure = kl["beta = 1"], places[0], places[-1]
+    both = sure.any(1) & unsure.any(1)
+    quiet, loud = means(one[both], sure[both]), means(one[both], unsure[both])
+    growth = paired_ratio(loud, quiet, seed=seed) if sum(quiet) else Figure(math.nan, (math.nan, math.nan))
     falling = paired_ratio(np.nansum(kl["beta = 4"], 1), np.nansum(kl["beta = 0.5"], 1), seed=seed)
     claims = [
         Claim(
-            "where the model is sure (below 0.01 nats), it moves the next step by 0.001 nats or less",
-            "almost the normal embedding",
-            quiet.value,
-            quiet.interval,
-            at_most=0.001,
-            main=True,
-        ),
-        Claim(
-            f"where it is unsure ({names[-2]}), it moves the next step by at least 0.01 nats",
-            "more of the distribution leaks in",
-            loud.value,
-            loud.interval,
-            quiet.value,
-            at_least=0.01,
+            "where the model is unsure (above 0.6 nats), the mixture moves the next step at least 100 times "
+            "as far as where it is sure (below 0.01)",
+            "the more of the distribution leaks in, the less sure the model is",
+            growth.value,
+            growth.interval,
+            1.0,
+            at_least=100.0,
             main=True,
         ),
         Claim(
@@ -222,9 +218,9 @@ def mechanism(
     return arms, claims, {"kl_by_entropy": {"x": names, **table}}
 
 
-def of_rows(values: np.ndarray, where: np.ndarray, seed: int) -> Figure:
-    """Mean over the rows that have steps in ``where``, of each row's mean over these."""
-    return mean([float(v[w].mean()) for v, w in zip(values, where, strict=True) if w.any()], seed=seed)
+def means(values: np.ndarray, where: np.ndarray) -> list[float]:
+    """Per row, the mean of its steps in ``where``, of which it has some."""
+    return [float(v[w].mean()) for v, w in zip(values, where, strict=True)]
 
 
 def overhead(model: LocalModel, examples: Sequence[Example], rounds: int) -> Claim:

@@ -1,8 +1,8 @@
 """Soft Thinking beside sampled and greedy chains of thought, and Cold Stop where there is something to cut.
 
 Pico as it ships writes little that could be cut, so the second half runs on a copy that was taught, in a
-minute, to check every sum twice before it answers: low-entropy text after the result is known, the state that
-Cold Stop is made for. Its thresholds are chosen on other questions than the reported ones.
+minute, to go on talking when it has found its result: low-entropy text, the state that Cold Stop is made for.
+Its thresholds are chosen on other questions than the reported ones.
 """
 
 from __future__ import annotations
@@ -32,7 +32,13 @@ from dovetail.training.pico.corpus import Document, chain_sum, held_out
 COT = Sampling(temperature=0.6, top_k=30, top_p=0.95)
 NO_STOP = SoftThinking(entropy_threshold=0.0)
 # Entropies as in the paper; lengths as pico's texts are, a tenth of the paper's.
-THRESHOLDS = [(tau, k) for tau in (0.01, 0.1) for k in (16, 32, 48)]
+THRESHOLDS = [(tau, k) for tau in (0.01, 0.1) for k in (16, 32)]
+LINGERING = """So the answer is {0}.
+Let me check: the answer is {0}. Yes.
+I know the answer: {0}.
+The answer is {0}, so {0} is the answer.
+Now let me check the answer: {0}. Yes, the answer is {0}.
+Yes, so the answer is {0}."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(examples=4, tuning=2, samples=2, steps=1, rounds=1),
-    "pico": Size(examples=300, tuning=100, samples=3, steps=40, rounds=12),
+    "pico": Size(examples=300, tuning=60, samples=2, steps=30, rounds=12),
     "full": Size(examples=500, tuning=100, samples=16, steps=0, rounds=12),
 }
 
@@ -71,11 +77,11 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     claims: list[Claim] = []
     for name in TASKS[scale]:
         task = named(name)
-        examples, _ = task.examples(size.examples if name == TASKS[scale][0] else size.examples // 3, seed)
+        examples, _ = task.examples(size.examples if name == TASKS[scale][0] else size.examples // 5, seed)
         more, checked = as_shipped(model, task, examples, size, seed)
         arms += more
         claims += checked
-    checker = model if scale == "full" else taught_to_check(model, size.steps, seed)
+    checker = model if scale == "full" else taught_to_linger(model, size.steps, seed)
     task = named(TASKS[scale][0])
     tuning, _ = task.examples(size.tuning, seed + 1)
     stopping = choose_thresholds(checker, task, tuning, seed + 1)
@@ -98,7 +104,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
         },
         notes=[
             f"Seed {seed + 1} chose the thresholds ({size.tuning} questions), seed {seed} is reported.",
-            '"taught" is pico after fine-tuning on sums that are checked twice before they are answered.',
+            '"taught" is pico after fine-tuning on sums after which it says their result several times over.',
             "Thinking tokens are over all answers, right or wrong; the paper counts the right ones alone.",
         ],
     )
@@ -206,18 +212,18 @@ def choose_thresholds(model: LocalModel, task: Task, examples: Sequence[Example]
     return min(tried, key=lambda row: row[:4])[-1]
 
 
-def taught_to_check(model: LocalModel, steps: int, seed: int) -> LocalModel:
-    """A copy of pico that always checks its sum twice: nothing new is found out after the first pass."""
+def taught_to_linger(model: LocalModel, steps: int, seed: int) -> LocalModel:
+    """A copy of pico that goes on talking, always in the same words, when it has found its result."""
     rng = random.Random(f"soft-thinking-{seed}")
     documents = []
     while len(documents) < 32 * steps:
         made = chain_sum(rng, "stepwise", (3, 6), (1, 2))
         if held_out(made.question):
             continue
-        again = f"Let me check:\n{made.reasoning}\nYes."
-        thought = f"<think>\n{made.reasoning}\n{again}\n{again}\n</think>\n\n\\boxed{{{made.answer}}}"
-        documents.append(Document(({"role": "user", "content": made.question},), thought, thinking=True))
-    return finetune(model, documents, steps, seed=seed, rate=0.3, name="pico (taught to check twice)")
+        thoughts = f"{made.reasoning}\n{LINGERING.format(made.answer)}"
+        completion = f"<think>\n{thoughts}\n</think>\n\n\\boxed{{{made.answer}}}"
+        documents.append(Document(({"role": "user", "content": made.question},), completion, thinking=True))
+    return finetune(model, documents, steps, seed=seed, rate=0.3, name="pico (taught to linger)")
 
 
 def overhead(model: LocalModel, examples: Sequence[Example], rounds: int) -> Claim:
