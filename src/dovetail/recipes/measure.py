@@ -136,7 +136,8 @@ def step_seconds(
     try:
         for turn in range(rounds + 1):
             for name, decoding in decodings.items():
-                batch, seconds = engine.begin(prompts, Limits(steps), decoding), []
+                batch = engine.begin(prompts, Limits(steps), decoding)
+                seconds: list[float] = []
                 for _ in range(steps):
                     begin = time.perf_counter()
                     engine.feed(batch, engine.choose(batch, decoding))

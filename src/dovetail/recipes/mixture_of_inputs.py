@@ -162,7 +162,8 @@ def divergences(
         tokens = engine.choose(batch, plain).tokens
         alive &= ~np.isin(tokens.cpu().numpy(), engine.end_ids)
         entropy[alive, t] = torch.special.entr(probs).sum(-1).cpu().numpy()[alive]
-        start, after = batch.cache.positions.clone(), {}
+        start = batch.cache.positions.clone()
+        after: dict[str, torch.Tensor] = {}
         weights = [*(moi_weights(probs, tokens, b) for b in KL_BETAS), probs]
         for name, mixed in zip(inputs, weights, strict=True):
             engine.feed(batch, Choice(tokens, mixed))
