@@ -296,6 +296,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.14990",
         venue="",
         parts=(Part("prompting.language_knowledge", ("LanguageKnowledgeRouter",)),),
+        status="partial",
     ),
     System(
         id="t2s-bench",
@@ -308,6 +309,7 @@ SYSTEMS: tuple[System, ...] = (
             Part("prompting.structure_of_thought", ("StructureOfThought",)),
             Part("benchmarks.text_to_structure", ("TextToStructure",)),
         ),
+        status="partial",
     ),
     System(
         id="prior-prompt",

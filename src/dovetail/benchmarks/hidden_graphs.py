@@ -71,7 +71,8 @@ def hidden_graph(
     loose = [next(names)]  # an unconnected chain, which grows by the other links
     while len(told) < links:
         forks = [n for n in _reached(told, chain[0]) if sum(source == n for source, _ in told) < 2]
-        if forks and rng.random() < branching:
+        spare = links - len(told) > 3 - len(loose)  # wrong options need three nodes apart
+        if forks and spare and rng.random() < branching:
             told.append((rng.choice(forks), next(names)))
         else:
             loose.append(next(names))

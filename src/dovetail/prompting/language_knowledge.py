@@ -2,9 +2,9 @@
 
 "Language Specific Knowledge: Do Models Know Better in X than in English?", arXiv 2505.14990. The same
 questions are answered in every language; the default language's questions are clustered by meaning; each
-cluster's expert language is the one with the best accuracy there. A new question goes to its nearest cluster's
-expert. No weights change. Costs every training question once per language, and one embedding per question
-asked.
+cluster's expert language is the one with the best accuracy there. A new question goes to its nearest
+cluster's expert. No weights change. Costs every training question once per language, and one embedding per
+question asked.
 """
 
 from __future__ import annotations
