@@ -7,6 +7,7 @@ that are equal (n samples of one question) are read once and forked.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -284,7 +285,8 @@ class Engine:
             ValueError: the network's output is not a number.
         """
         # One column tells: a hidden state that is not a number spoils the whole row.
-        if bool(batch.logits[:, 0].isnan().any()):
+        first = batch.logits[:, 0]
+        if math.isnan(float(first.sum())) and bool(first.isnan().any()):
             row = batch.index[int(batch.logits[:, 0].isnan().nonzero()[0, 0])]
             raise ValueError(
                 f"{self.name} gave NaN logits for prompts[{row}] after {int(batch.rows.step.max())} tokens: "
@@ -352,40 +354,40 @@ class Engine:
         self, batch: Batch, choice: Choice, limits: Limits, step: Stepwise
     ) -> list[tuple[int, FinishReason]]:
         """The rows that are done after ``choice``, with the reason."""
-        tokens = choice.tokens
-        stopped = torch.zeros_like(tokens, dtype=torch.bool)
-        for end in self.end_ids:
-            stopped |= tokens == end
+        # Lists: the tokens come to the host once, and a step in which no row ends costs no tensor operation.
+        stopped = [token in self.end_ids for token in choice.tokens.tolist()]
         if limits.stop:
-            stopped |= self._hits_stop(batch, limits.stop)
-        aborted = step.stop(choice, batch.rows)
-        done = stopped if aborted is None else stopped | aborted
+            stopped = [a or b for a, b in zip(stopped, self._hits_stop(batch, limits.stop), strict=True)]
+        told = step.stop(choice, batch.rows)
+        aborted = [False] * len(batch) if told is None else told.tolist()
+        full = [False] * len(batch)
         if batch.countdown <= 0:
             left = batch.room - batch.rows.step
-            done = done | (left <= 0)
             staying = left[(left > 0) & (batch.rows.alive > 0)]
             batch.countdown = int(staying.min()) if len(staying) else 0
-        done = done & (batch.rows.alive > 0)
-        if not bool(done.any()):
+            full = (left <= 0).tolist()
+        if not (any(stopped) or any(aborted) or any(full)):
             return []
         ended: list[tuple[int, FinishReason]] = []
-        for row in done.nonzero()[:, 0].tolist():
-            if bool(stopped[row]):
+        for row, alive in enumerate(batch.rows.alive.tolist()):
+            if not alive:
+                continue
+            if stopped[row]:
                 ended.append((row, "stop"))
-            elif aborted is not None and bool(aborted[row]):
+            elif aborted[row]:
                 ended.append((row, "aborted"))
-            else:
+            elif full[row]:
                 ended.append((row, "length"))
         return ended
 
-    def _hits_stop(self, batch: Batch, stop: Sequence[str]) -> Tensor:
-        """[B] bool: a stop string stands at the end of what a row wrote."""
+    def _hits_stop(self, batch: Batch, stop: Sequence[str]) -> list[bool]:
+        """For each row: a stop string stands at the end of what a row wrote."""
         # A token is at least one byte, so a stop string spans at most as many tokens as it has bytes.
         reach = max(len(s.encode()) for s in stop) + 1
         steps = batch.rows.step.tolist()
         tails = [batch.tokens[row, max(0, n - reach) : n].tolist() for row, n in enumerate(steps)]
         texts = self.tokenizer.batch_decode(tails, skip_special_tokens=False)
-        return torch.tensor([any(s in text for s in stop) for text in texts], device=self.device)
+        return [any(s in text for s in stop) for text in texts]
 
     def _thin(self, batch: Batch, choice: Choice, pressed: bool) -> tuple[Batch | None, Choice]:
         """Takes finished rows out, a few at a time in large batches: one idle row costs less than moving."""
@@ -413,7 +415,7 @@ class Engine:
 
 def _wide(logits: Tensor) -> Tensor:
     """At least float32: filters and entropies of half-precision logits would be coarse."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return logits if logits.dtype.itemsize >= 4 else logits.float()
 
 
 def _single_token(tokenizer: PreTrainedTokenizerBase, text: str) -> int | None:

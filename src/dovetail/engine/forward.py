@@ -312,5 +312,6 @@ def visible(cache: Cache, where: Tensor, window: int | None = None) -> Tensor:
 def next_positions(cache: Cache, tokens: int, valid: Tensor | None) -> Tensor:
     """[B, T] logical positions of T new tokens, -1 where ``valid`` is False."""
     if valid is None:
-        return cache.positions[:, None] + torch.arange(tokens, device=cache.positions.device)
+        first = cache.positions[:, None]
+        return first if tokens == 1 else first + torch.arange(tokens, device=first.device)
     return torch.where(valid, cache.positions[:, None] + valid.cumsum(1) - 1, -1)

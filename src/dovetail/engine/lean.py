@@ -28,7 +28,7 @@ from dovetail.engine.small import LayerWeights, SmallPass
 FAMILIES = frozenset({"llama", "qwen2", "qwen3", "mistral"})
 _STATIC_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
 _FEW = 16  # queries per row
-_SMALL_PASS = 8  # tokens in all
+_SMALL_PASS = 32  # tokens in all
 
 
 class _Fused:
@@ -273,7 +273,9 @@ class LeanForward(Forward):
             # rotate_half(x) = roll(x) with its first half negated; the sign goes into the table.
             sin[..., : self._head // 2] *= -1
             self._rope = torch.cat([cos[0], sin[0]], -1)
-        angles = F.embedding(where.clamp(min=0), self._rope)[:, :, None]
+        # Padding is at -1: it takes position 0, numbers that nobody looks at.
+        at = where.reshape(-1).clamp(min=0)
+        angles = self._rope.index_select(0, at).view(*where.shape, 1, 2 * self._head)
         return angles[..., : self._head], angles[..., self._head :]
 
     def _view(self, cache: Cache, where: Tensor, valid: Tensor | None) -> _View:
