@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from dovetail.core import Completion, Cost, InvalidValue, Limits, Prompt, Unsupported, seeds
 from dovetail.core.completion import FinishReason
@@ -139,11 +140,21 @@ class _Speculation:
         self, method: BanditSpeculation, engine: Any, prompts: Sequence[Prompt], limits: Limits
     ) -> None:
         self.engine, self.prompts, self.limits, self.inner = engine, prompts, limits, method.inner
+        self.device: torch.device = engine.device
+        kind = type(method.inner)
+        self.plain = kind.choose is Stepwise.choose and kind.adjust is Stepwise.adjust
         self.arms, self.shared, self.timed = method.arms, method.shared, method.reward == "speed"
         count, longest = len(prompts), max(arm.n for arm in self.arms)
         self.bandits = Bandits(method.chooser, 1 if self.shared else count, len(self.arms), longest)
         self.streams = torch.tensor([seeds.stream(p.seed, "bandit") for p in prompts])
-        self.proposers: dict[object, Proposer] = {}
+        self.drafters = list({arm.source: arm for arm in self.arms}.values())
+        sources = [drafter.source for drafter in self.drafters]
+        self.source = np.array([sources.index(arm.source) for arm in self.arms])  # [K]
+        self.longest = np.array([arm.n for arm in self.arms])  # [K]
+        self.proposers: list[Proposer] = []  # one for each drafter
+        # By token; the last is for -1, which is none.
+        self.ends = np.zeros(max(engine.forward.vocab_size, *engine.end_ids, 0) + 2, dtype=bool)
+        self.ends[list(engine.end_ids)] = True
         self.prompt_lengths = np.array([len(p.ids) for p in prompts])
         width = int(self.prompt_lengths.max(initial=0)) + limits.max_new_tokens
         self.texts: Ints = np.zeros((count, width), dtype=np.int64)
@@ -152,6 +163,7 @@ class _Speculation:
         self.room = np.zeros(count, dtype=np.int64)
         self.pulls = np.zeros((count, len(self.arms)), dtype=np.int64)
         self.clocks = [deque[float](maxlen=15) for _ in self.arms]
+        self.taken = np.full(len(self.arms), np.inf)  # median seconds of a round; inf before the first
         self.seconds = np.zeros(count)
         self.reasons: dict[int, FinishReason] = {}
 
@@ -188,14 +200,12 @@ class _Speculation:
         self.room[where] = fresh.room.cpu().numpy()
         chosen, logprobs = self._choose(fresh.rows, fresh.logits[:, None])
         self._keep(where, chosen.cpu().numpy(), np.zeros(len(index), dtype=np.int64), logprobs)
-        drafters = {arm.source: arm for arm in self.arms}
-        opened = {
-            s: d.open(self.engine, self.inner).begin([p.ids for p in prompts]) for s, d in drafters.items()
-        }
+        ids = [prompt.ids for prompt in prompts]
+        opened = [drafter.open(self.engine, self.inner).begin(ids) for drafter in self.drafters]
         if batch is None:
             self.proposers, batch = opened, fresh
         else:
-            self.proposers = {s: p.join(opened[s]) for s, p in self.proposers.items()}
+            self.proposers = [p.join(new) for p, new in zip(self.proposers, opened, strict=True)]
             batch = batch.join(fresh)
         self.seconds[where] += (time.perf_counter() - clock) / len(index)
         return batch
@@ -208,8 +218,8 @@ class _Speculation:
             return None
         if gone < (len(batch) + 7) // 8:
             return batch
-        staying = torch.tensor(alive, device=self.engine.device).nonzero()[:, 0]
-        self.proposers = {source: p.select(staying) for source, p in self.proposers.items()}
+        staying = torch.tensor(alive, device=self.device).nonzero()[:, 0]
+        self.proposers = [proposer.select(staying) for proposer in self.proposers]
         return batch.select(staying)
 
     def _completion(self, i: int) -> Completion:
@@ -241,14 +251,14 @@ class _Speculation:
         clock = time.perf_counter()
         where, cache = np.array(batch.index), batch.cache
         alive = np.array([i not in self.reasons for i in batch.index])
-        batch.rows.step = self._device(self.lengths[where] - self.prompt_lengths[where])
+        batch.rows.step = self._sent(self.lengths[where] - self.prompt_lengths[where])
         arms = self._select(where)
         draft = self._draft(batch.rows, where, arms, alive)
         n = draft.tokens.shape[1]
-        pending = self._device(self.texts[where, self.lengths[where] - 1])
+        pending = self._sent(self.texts[where, self.lengths[where] - 1])
         valid = None
         if (draft.counts < n).any():
-            valid = self._device(np.arange(n + 1) <= draft.counts[:, None])
+            valid = self._sent(np.arange(n + 1) <= draft.counts[:, None])
         ids = torch.cat([pending[:, None], draft.tokens], 1)
         logits = self.engine.forward(cache, ids, valid=valid, all_logits=True).logits
         chosen, logprobs = self._choose(batch.rows, logits)
@@ -259,10 +269,10 @@ class _Speculation:
         accepted = np.logical_and.accumulate(agree, axis=1).sum(1)
         brought = self._keep(where, written, np.where(alive, accepted, -1), logprobs)
         # The last token written is read in the next round, so as many columns stay as tokens came.
-        cache.retract(n + 1, self._device(self.lengths[where] - 1), int(brought.max()))
-        for source, proposer in self.proposers.items():
-            own = np.array([self.arms[a].source == source for a in arms])
-            proposer.settle(np.where(own, np.maximum(brought - 1, 0), 0))
+        cache.retract(n + 1, self._sent(self.lengths[where] - 1), int(brought.max()))
+        drawn = self.source[arms]
+        for place, proposer in enumerate(self.proposers):
+            proposer.settle(np.where(drawn == place, np.maximum(brought - 1, 0), 0))
         self.pulls[where[alive], arms[alive]] += 1
         self._reward(where[alive], arms[alive], brought[alive], time.perf_counter() - clock)
 
@@ -273,7 +283,8 @@ class _Speculation:
         if self.bandits.policy.random:
             rounds = torch.from_numpy(self.bandits.seen.rounds[runs].astype(np.int64))
             uniforms = seeds.uniform(self.streams[torch.from_numpy(runs)], rounds).numpy()
-        return np.broadcast_to(self.bandits.select(runs, uniforms), where.shape)
+        arms = self.bandits.select(runs, uniforms)
+        return arms.repeat(len(where)) if self.shared else arms
 
     def _reward(self, where: Ints, arms: Ints, brought: Ints, seconds: float) -> None:
         if not self.shared:
@@ -283,28 +294,30 @@ class _Speculation:
         self.bandits.update(np.zeros(1, dtype=np.int64), arms[:1], brought.mean(keepdims=True))
         if self.timed:
             self.clocks[arm].append(seconds)
-            taken = np.array([median(clock) if clock else np.nan for clock in self.clocks])
-            # An arm without a time was not played yet, and is played before costs are looked at.
-            self.bandits.seen.cost = np.nan_to_num(taken / np.nanmin(taken), nan=1.0)
+            self.taken[arm] = median(self.clocks[arm])
+            self.bandits.seen.cost = self.taken / self.taken.min()
 
     def _draft(self, rows: Rows, where: Ints, arms: Ints, alive: Ints) -> Draft:
         """Every row's draft by its own arm, no longer than its room."""
         left = self.room[where] - (self.lengths[where] - self.prompt_lengths[where]) - 1
-        wanted = np.where(alive, np.minimum(np.array([arm.n for arm in self.arms])[arms], left), 0)
-        texts = Texts(self.texts[where], self.lengths[where], rows)
-        tokens = torch.zeros(len(where), int(wanted.max()), dtype=torch.int64, device=self.engine.device)
-        counts = np.zeros_like(wanted)
-        for source, proposer in self.proposers.items():
-            own = np.array([self.arms[a].source == source for a in arms])
-            n = int(np.where(own, wanted, 0).max())
+        wanted = np.where(alive, np.minimum(self.longest[arms], left), 0)
+        texts, drawn = Texts(self.texts[where], self.lengths[where], rows), self.source[arms]
+        tokens, counts = None, np.zeros_like(wanted)
+        for place, proposer in enumerate(self.proposers):
+            own = drawn == place
+            n = int((own * wanted).max())
             if n == 0:
                 continue
             draft = proposer.propose(texts, n)
-            counts = np.where(own, np.minimum(draft.counts, wanted), counts)
-            if own.all():
+            counts += own * np.minimum(draft.counts, wanted)
+            if tokens is None:
                 tokens = draft.tokens
             else:
-                tokens[:, :n] = torch.where(self._device(own)[:, None], draft.tokens, tokens[:, :n])
+                more = max(tokens.shape[1], n)
+                both = [pad(t, (0, more - t.shape[1])) for t in (draft.tokens, tokens)]
+                tokens = torch.where(self._sent(own)[:, None], *both)
+        if tokens is None:
+            tokens = torch.empty(len(where), 0, dtype=torch.int64, device=self.device)
         return Draft(tokens[:, : int(counts.max())], counts)
 
     def _choose(self, rows: Rows, logits: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -313,7 +326,7 @@ class _Speculation:
         A place whose logits are not numbers gets -1. The second is [B, T] log-probabilities, if asked for.
         """
         count, places = logits.shape[:2]
-        if places > 1:
+        if places > 1 and not self.plain:  # argmax does not look at the rows
             flat = rows.select(torch.arange(count, device=rows.device).repeat_interleave(places))
             flat.step = (rows.step[:, None] + torch.arange(places, device=rows.device)).flatten()
             rows = flat
@@ -334,7 +347,7 @@ class _Speculation:
             [B] the tokens written.
         """
         places = np.arange(chosen.shape[1])
-        ended = np.isin(chosen, self.engine.end_ids)
+        ended = self.ends[chosen]
         first_end = np.where(ended.any(1), ended.argmax(1), len(places))
         left = self.room[where] - (self.lengths[where] - self.prompt_lengths[where])
         brought = np.minimum(np.minimum(accepted, first_end) + 1, left)
@@ -375,5 +388,6 @@ class _Speculation:
                 cut[b], hit[b] = hits.index(True) + 1, True
         return cut, hit
 
-    def _device(self, values: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(values).to(self.engine.device)
+    def _sent(self, values: NDArray[Any]) -> Tensor:
+        tensor = torch.from_numpy(values)
+        return tensor if self.device.type == "cpu" else tensor.to(self.device)

@@ -96,7 +96,7 @@ class UCBSpec(Policy):
         bounds = (seen.tokens / n + self.exploration * self.radius(seen)) / seen.cost
         bounds[seen.pulls == 0] = np.inf  # argmax takes the first of them
         chosen = np.zeros_like(bounds)
-        np.put_along_axis(chosen, bounds.argmax(1)[:, None], 1.0, 1)
+        chosen[np.arange(len(bounds)), bounds.argmax(1)] = 1
         return chosen
 
     def radius(self, seen: Seen) -> Floats:
@@ -205,6 +205,8 @@ class Bandits:
 
     def _at(self, runs: Ints) -> Seen:
         s = self.seen
+        if len(runs) == len(s.rounds) == 1:
+            return s
         return Seen(s.pulls[runs], s.tokens[runs], s.losses[runs], s.rounds[runs], s.longest, s.cost)
 
 
