@@ -199,3 +199,53 @@ def test_recurrent_networks_are_refused():
     config = MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, state_size=4)
     with pytest.raises(Unsupported, match="MambaForCausalLM keeps a recurrent state"):
         TransformersForward(MambaForCausalLM(config))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"lean._SMALL_PASS": 0},
+        {"lean._SMALL_PASS": 0, "elementwise._SMALL": 0},
+        {"lean._SMALL_PASS": 0, "elementwise._SMALL": 0, "lean._FEW": 0},
+        {"lean._SMALL_PASS": 1000},
+    ],
+    ids=lambda limits: "+".join(f"{name}={value}" for name, value in limits.items()),
+)
+def test_every_size_computes_the_same(family, limits, tiny_network, monkeypatch):
+    """What is chosen by size (numpy or torch, fused attention or products) does not show in the results."""
+    network = tiny_network(family)
+    ids = torch.randint(0, 94, (3, 24), generator=torch.Generator().manual_seed(1))
+    expected = network(ids).logits
+    for name, value in limits.items():
+        monkeypatch.setattr(f"dovetail.engine.{name}", value)
+    forward = LeanForward(network)
+    cache, out = prefill(forward, ids, all_logits=True)
+    for row, n in enumerate(LENGTHS):
+        close(out.logits[row, 12 - n :], expected[row, :n])
+    embeds = forward.embed(torch.stack([ids[row, n] for row, n in enumerate(LENGTHS)])[:, None])
+    kept = embeds.clone()
+    logits = forward(cache, embeds=embeds).logits
+    assert torch.equal(embeds, kept), "the caller's embeddings were written over"
+    close(logits, torch.stack([expected[row, n] for row, n in enumerate(LENGTHS)]))
+    tokens = torch.stack([ids[row, n + 1 : n + 4] for row, n in enumerate(LENGTHS)])
+    logits = forward(cache, tokens, all_logits=True).logits
+    close(logits, torch.stack([expected[row, n + 1 : n + 4] for row, n in enumerate(LENGTHS)]))
+    whole = forward.cache(3)
+    close(forward(whole, ids).logits, expected[:, -1])
+
+
+@torch.no_grad()
+def test_half_precision_stays_close(tiny_network):
+    network = tiny_network("qwen3")
+    ids = torch.arange(9)[None]
+    exact = network(ids).logits[0, -1]
+    network.to(torch.bfloat16)
+    forward = LeanForward(network)
+    cache = forward.cache(1)
+    forward(cache, ids[:, :8])
+    logits = forward(cache, ids[:, 8:]).logits[0].float()
+    theirs = network(ids).logits[0, -1].float()
+    error, usual = (logits - exact).abs().max(), (theirs - exact).abs().max()
+    assert float(error) < 3 * float(usual), "further off than transformers in bfloat16"

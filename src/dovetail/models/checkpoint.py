@@ -21,6 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import logging as transformers_logging
 
 from dovetail.core import BadData, InvalidValue, NotReachable, Unsupported
+from dovetail.models.int8 import to_int8_
 
 _TOKENIZER_FILES = {
     "tokenizer.json",
@@ -94,6 +95,7 @@ def read(
     *,
     device: torch.device,
     dtype: torch.dtype | str,
+    int8: bool = False,
     trust_remote_code: bool = False,
     revision: str | None = None,
     local_files_only: bool = False,
@@ -104,6 +106,7 @@ def read(
     Args:
         where: folder or hub id.
         name: of the model, for error messages.
+        int8: keep the weights of linear layers in eight bits.
         from_hub: ``where`` is a hub id; shows progress bars, which for files at hand would only hide the
             lines around them.
 
@@ -137,6 +140,8 @@ def read(
             f"{name}'s tokenizer has {tokenizer.vocab_size} tokens and its network {rows} embeddings: "
             "they are not of the same model"
         )
+    if int8:
+        to_int8_(network)  # before it moves: the device need not hold the wide weights
     return network.to(device).eval(), tokenizer
 
 

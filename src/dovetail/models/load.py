@@ -32,6 +32,7 @@ def load(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    int8: bool = False,
     trust_remote_code: bool = False,
     revision: str | None = None,
     template: str | None = None,
@@ -48,6 +49,7 @@ def load(
         device: "cpu", "cuda" or "cuda:N"; None: the first GPU if there is one, else the CPU.
         dtype: "float32", "bfloat16", "float16", or "auto" for the checkpoint's own; None: bfloat16 on
             a GPU that has it, else float32.
+        int8: keep the weights of linear layers in eight bits: less memory, not more speed (`int8`).
         trust_remote_code: run Python code that comes with the checkpoint.
         revision: branch, tag or commit on the hub.
         template: a chat template (Jinja) in place of the model's own; "plain" for the role-less one
@@ -69,7 +71,7 @@ def load(
     """
     name = os.fspath(name)
     if name.startswith("openai/") and "@" in name:
-        _only_local(device=device, dtype=dtype, revision=revision, template=template)
+        _only_local(device=device, dtype=dtype, int8=int8 or None, revision=revision, template=template)
         return _remote(name, concurrency=concurrency, timeout=timeout, retries=retries)
 
     from dovetail.models.placement import choose_device, choose_dtype
@@ -83,7 +85,7 @@ def load(
             known,
         )
     chosen_device = choose_device(device)
-    placed = {"device": chosen_device, "dtype": choose_dtype(dtype, chosen_device)}
+    placed = {"device": chosen_device, "dtype": choose_dtype(dtype, chosen_device), "int8": int8}
     if not folder.is_dir():
         return _from_hub(name, revision, trust_remote_code, template, placed)
     if revision is not None:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dovetail.core import Message, Model, Prompt
 from dovetail.engine import DiffusionEngine, Engine
+from dovetail.models.int8 import is_int8
 from dovetail.models.masked_diffusion import MaskedDiffusionLM
 from dovetail.models.template import Template
 
@@ -82,7 +83,8 @@ class LocalModel(Model):
             "digest": self._digest,
             "class": type(self.network).__name__,
             "parameters": sum(p.numel() for p in self.network.parameters()),
-            "dtype": str(self.network.dtype).removeprefix("torch."),
+            "dtype": str(self.network.dtype).removeprefix("torch.")
+            + (", int8 weights" if is_int8(self.network) else ""),
             "device": str(self.network.device),
             "context": getattr(self.network.config.get_text_config(), "max_position_embeddings", None),
             "template": self.template.origin,
