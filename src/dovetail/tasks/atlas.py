@@ -281,10 +281,10 @@ class AtlasTask:
     """
 
     family: str
-    min_hops: int = 3
-    max_hops: int = 6
-    min_sentences: int = 10
-    max_sentences: int = 14
+    min_hops: int = 1
+    max_hops: int = 2
+    min_sentences: int = 2
+    max_sentences: int = 5
     unanswerable: float = 0.0
     split: str = "test"
     world: int = 0

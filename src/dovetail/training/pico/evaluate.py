@@ -29,7 +29,7 @@ def fresh_problems(family: str, count: int, seed: int = 10_000) -> list[Problem]
     if family == "countdown":
         return [countdown(rng, "stepwise") for _ in range(count)]
     if family == "atlas-multihop":
-        items = [multihop(rng, rng.randint(3, 6), rng.randint(10, 14)) for _ in range(count)]
+        items = [multihop(rng, rng.randint(1, 2), rng.randint(2, 5)) for _ in range(count)]
         return [Problem(family, item.question, "", item.answer) for item in items]
     return [problem(rng, family, "stepwise", world) for _ in range(count)]
 
