@@ -1,13 +1,12 @@
 """Reasoning transfer: does a small model's reasoning make a large one's short answers right, and how soon?
 
-The large model is pico. The small one is made here, on chains of sums, from scratch: pico-draft has a single
-layer, which cannot find the next term of a sum. Both know a direct and a reasoning mode. Every arm answers
-a batch of questions before the next batch comes, so that their seconds can be compared.
+The large model is pico, the small one pico-draft, both as they are shipped. Where pico-draft can reason at
+all is found on other questions: the families in which its reasoning is right more often than pico's direct
+answer. Every arm answers a batch of questions before the next batch comes, so that seconds can be compared.
 """
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,13 +25,10 @@ from dovetail.decoding.latency import (
     latency_profile,
 )
 from dovetail.models.local import LocalModel
+from dovetail.recipes import questions
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
-from dovetail.recipes.finetune import finetune
 from dovetail.recipes.measure import Answers, accuracy_claim, answer, differing, exact
-from dovetail.training.pico.corpus import Document, chain_sum, held_out
-from dovetail.training.pico.train import Shape, new_model
 
-SMALL = Shape(layers=2, width=64, heads=2, key_value_heads=1, head_width=32, mlp_width=192)
 LIMITS = Limits(max_new_tokens=200)
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 PAPER = "approaches the large model's own reasoning, up to 8x faster (summaries; tables not available)"
@@ -41,10 +37,9 @@ TEXT = 64  # tokens read, where break-even is looked for
 
 @dataclass(frozen=True)
 class Size:
-    """Training steps of the small model; questions reported, choosing the threshold, asked alone, and asked
-    together; repeats of a latency profile, and rounds of the search for break-even."""
+    """Questions per family that are reported, and that choose; asked alone, and together; repeats of a
+    latency profile, and rounds of the search for break-even."""
 
-    steps: int
     examples: int
     tuning: int
     timed: int
@@ -54,26 +49,26 @@ class Size:
 
 
 SIZES: dict[Scale, Size] = {
-    "smoke": Size(steps=3, examples=6, tuning=4, timed=2, batch=3, repeats=1, rounds=1),
-    "pico": Size(steps=900, examples=1000, tuning=200, timed=40, batch=50, repeats=5, rounds=5),
-    "full": Size(steps=4000, examples=4000, tuning=400, timed=200, batch=50, repeats=9, rounds=9),
+    "smoke": Size(examples=3, tuning=2, timed=2, batch=3, repeats=1, rounds=1),
+    "pico": Size(examples=150, tuning=60, timed=40, batch=50, repeats=5, rounds=4),
+    "full": Size(examples=150, tuning=150, timed=150, batch=50, repeats=9, rounds=9),
 }
 
 
 def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     """Measures both halves of the paper: the latency model, and the transfer."""
     from dovetail.models import load
-    from dovetail.tasks import task as named
 
     size = SIZES[scale]
-    large = load("pico", device="cpu")
+    large, small = load("pico", device="cpu"), load("pico-draft", device="cpu")
     assert isinstance(large, LocalModel)
-    small = taught(large, size.steps, seed)
+    assert isinstance(small, LocalModel)
     latency_arms, latency_claims, series = latency(small, large, size, seed)
-
-    task = named("chain-sum")
-    tuning, _ = task.examples(size.tuning, seed + 1)
-    examples, _ = task.examples(size.examples, seed)
+    by_family = compare_families(small, large, size.tuning, seed + 1)
+    families = domain(by_family)
+    tuning, _ = questions.task(families, fold=1).examples(size.tuning * len(families), seed + 1)
+    task = questions.task(families, fold=0)
+    examples, _ = task.examples(size.examples * len(families), seed)
     arms = policies(small, large, choose_threshold(small, large, task, tuning, seed + 1))
     found = play(arms, task, examples, size, seed)
     return RecipeResult(
@@ -83,52 +78,23 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
         settings={
             "large": large.describe(),
             "small": small.describe(),
-            "task": task.name,
-            "examples": size.examples,
+            "families": families,
+            "examples": len(examples),
             "timed": size.timed,
             "confidence_threshold": arms["confidence"].decoding.threshold,  # type: ignore[attr-defined]
         },
         notes=[
-            "The small model is trained here on chains of sums alone, from other questions; pico knows eight "
-            "families. What is transferred is the small model's reasoning as it was written.",
+            f"Of six families of questions pico-draft's reasoning beats pico's direct answers in "
+            f"{', '.join(families)}, on {size.tuning} other questions of each; these are what is reported. "
+            "Elsewhere there is nothing to transfer (series `families`).",
             f"Seconds are per question in batches of {size.batch}, where they follow the models' operations; "
             f"`seconds alone` are of {size.timed} questions asked one by one, where much of a step of models "
             "this small is the interpreter's.",
-            f"The threshold of `confidence` was chosen on {size.tuning} other questions (seed {seed + 1}).",
+            "The threshold of `confidence` was chosen on those other questions, too.",
             "R2 and break-even are measured on lengths that the latency model was not fitted to.",
         ],
-        series=series,
+        series=series | {"families": by_family},
     )
-
-
-# --- the small model --------------------------------------------------------------------------------
-
-
-def taught(large: LocalModel, steps: int, seed: int, documents_per_step: int = 64) -> LocalModel:
-    """A two-layer model that has learned chains of sums: three quarters reasoned, the others direct."""
-    rng = random.Random(f"reasoning-transfer-{seed}")
-    documents = [document(rng) for _ in range(steps * documents_per_step)]
-    blank = LocalModel(new_model(SMALL, large.tokenizer, seed).eval(), large.tokenizer, name="blank")  # type: ignore[arg-type]
-    return finetune(
-        blank,
-        documents,
-        steps,
-        seed=seed,
-        rate=1.0,
-        documents_per_step=documents_per_step,
-        micro_batches_per_step=2,
-        name="small",
-    )
-
-
-def document(rng: random.Random) -> Document:
-    """A chain of sums that is not held out, reasoned step by step or answered directly."""
-    while held_out((made := chain_sum(rng, "stepwise", (2, 6), (1, 2))).question):
-        pass
-    thinking = rng.random() < 0.75
-    thought = f"<think>\n{made.reasoning}\n</think>\n\n" if thinking else ""
-    asked = ({"role": "user", "content": made.question},)
-    return Document(asked, f"{thought}\\boxed{{{made.answer}}}", thinking, made.family)
 
 
 # --- latency ----------------------------------------------------------------------------------------
@@ -231,6 +197,29 @@ def break_even(
 
 
 # --- transfer ---------------------------------------------------------------------------------------
+
+
+def compare_families(
+    small: LocalModel, large: LocalModel, count: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """Accuracy of the small model's reasoning and of the large one's direct answers, by family."""
+    found = {}
+    for family in (*questions.EASY, *questions.HARD):
+        task = questions.task((family,), fold=1)
+        examples, _ = task.examples(count, seed)
+        found[family] = {
+            "small reasoning": mean(answer(small, task, examples, Greedy(), seed, limits=LIMITS).right).value,
+            "large simple": mean(
+                answer(large, task, examples, Greedy(), seed, limits=LIMITS, thinking=False).right
+            ).value,
+        }
+    return found
+
+
+def domain(by_family: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Where the small model's reasoning is the better one; the nearest to it if there is none."""
+    gains = {f: row["small reasoning"] - row["large simple"] for f, row in by_family.items()}
+    return [f for f, gain in gains.items() if gain > 0.05] or [max(gains, key=gains.__getitem__)]
 
 
 @dataclass(frozen=True)

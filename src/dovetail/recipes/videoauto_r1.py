@@ -1,32 +1,36 @@
 """VideoAuto-R1's inference: does the confidence of the first answer tell which questions need thought?
 
-Questions that pico can answer at once (one operation, two terms, facts it knows by heart) are mixed with
-questions that take several steps. The threshold is chosen on other questions. Beside the gate stand its two
-ends (never and always thinking), a gate that thinks as often but at random, and pico outside of the format.
+Questions that can be answered at once (one operation, two terms, facts known by heart) are mixed with
+questions that take several steps; a copy of pico practises the format on both. The threshold is chosen on
+other questions. Beside the gate stand its two ends (never and always thinking), a gate that thinks as often
+but at random, and pico outside of the format.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from zlib import crc32
 
-from dovetail.core import BadRow, Claim, Completion, Example, Figure, Task
+from dovetail.core import Claim, Completion, Example, Figure, Task
 from dovetail.core.statistics import mean, paired_difference, paired_ratio
 from dovetail.decoding import Greedy, ThinkOnceAnswerTwice
 from dovetail.models.local import LocalModel
+from dovetail.recipes import questions
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
+from dovetail.recipes.finetune import finetune
 from dovetail.recipes.measure import Answers, accuracy_claim, answer
 from dovetail.tasks.atlas import World
-from dovetail.tasks.scorers import scorer
-from dovetail.training.pico import corpus
-from dovetail.training.pico.corpus import Problem
+from dovetail.training.pico.corpus import TWICE_PROMPT, Document, held_out
 
 TWICE = ThinkOnceAnswerTwice(mode="second", instruction="pico")
-# In the order in which they take turns; there are 156 facts in a fold.
-EASY = ("arithmetic", "two terms", "arithmetic", "two terms", "two terms", "atlas-facts")
-HARD = ("chain-sum", "word-problem", "logic") * 2
+RATE = 0.3
+# Two of three questions are easy, one is hard; there are few facts, so they come rarely.
+TURNS = (
+    *("arithmetic", "two terms", "chain-sum", "arithmetic", "two terms", "word-problem"),
+    *("arithmetic", "two terms", "logic", "arithmetic", "atlas-facts", "chain-sum"),
+    *("arithmetic", "two terms", "word-problem", "two terms", "arithmetic", "logic"),
+)
 DESCRIPTIONS = {
     "gate": "thinks where the first answer is not confident, threshold chosen on other questions",
     "always think": "answers, thinks, answers again",
@@ -38,16 +42,17 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True)
 class Size:
-    """Questions that are reported, and that choose the threshold."""
+    """Questions that are reported, and that choose the threshold; steps of practice, 32 questions each."""
 
     examples: int
     tuning: int
+    steps: int
 
 
 SIZES: dict[Scale, Size] = {
-    "smoke": Size(examples=12, tuning=12),
-    "pico": Size(examples=1800, tuning=900),
-    "full": Size(examples=1800, tuning=1800),
+    "smoke": Size(examples=12, tuning=12, steps=2),
+    "pico": Size(examples=1800, tuning=600, steps=120),
+    "full": Size(examples=1800, tuning=1800, steps=1000),
 }
 
 
@@ -59,20 +64,21 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     from dovetail.models import load
 
     size = SIZES[scale]
-    model = load("pico", device="cpu")
-    assert isinstance(model, LocalModel)
-    task = mixture(fold=0)
-    tuning, _ = mixture(fold=1).examples(size.tuning, seed + 1)
+    pico = load("pico", device="cpu")
+    assert isinstance(pico, LocalModel)
+    model = taught(pico, size.steps, seed)
+    task = questions.task(TURNS, fold=0)
+    tuning, _ = questions.task(TURNS, fold=1).examples(size.tuning, seed + 1)
     examples, _ = task.examples(size.examples, seed)
     threshold = Twice.of(answer(model, task, tuning, TWICE, seed + 1), task, tuning).threshold()
     arms = {
         "gate": ThinkOnceAnswerTwice(threshold, instruction="pico"),
         "always think": TWICE,
         "never think": ThinkOnceAnswerTwice(mode="first", instruction="pico"),
-        "plain thinking": Greedy(),
     }
     found = {name: answer(model, task, examples, decoding, seed) for name, decoding in arms.items()}
-    found["plain direct"] = answer(model, task, examples, Greedy(), seed, thinking=False)
+    for name, thinking in (("plain thinking", True), ("plain direct", False)):
+        found[name] = answer(pico, task, examples, Greedy(), seed, thinking=thinking)
     coin = Coin.of(found)
     hard = [float(e.columns["hard"]) for e in examples]
     every = Twice.of(found["always think"], task, examples)
@@ -85,14 +91,16 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "examples": size.examples,
             "tuning": size.tuning,
             "threshold": threshold,
-            "families": {"easy": EASY, "hard": HARD},
+            "turns": TURNS,
         },
         notes=[
             f"The threshold was chosen on {size.tuning} questions of which none is reported: the fewest "
             "tokens at an accuracy no lower than always thinking there.",
-            "Text, not video. Half of the questions are easy (one operation, two terms, a fact), half hard "
-            "(four to six terms, one to four changes of a quantity, one to four rules). None was trained on, "
-            "but for the facts, which are there to be known by heart.",
+            "Text, not video. Two of three questions are easy (one operation, two terms, a fact), one is "
+            "hard (four to six terms, one to four changes of a quantity, one to four rules). None was "
+            "trained on, but for the facts, which are there to be known by heart.",
+            f"Pico answers next to nothing at once: a copy practised the format on {32 * size.steps} other "
+            "questions. The plain arms are pico as it is shipped.",
             "The random gate is its expectation over coins of the gate's own rate, so it adds no noise. It "
             "writes the same two answers.",
         ],
@@ -100,44 +108,19 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     )
 
 
-def mixture(fold: int) -> Task:
-    """Half easy, half hard questions, no question twice; column ``hard`` tells which.
-
-    The two folds have no question in common.
-    """
-
-    def load(limit: int | None, seed: int) -> tuple[Sequence[Example], Sequence[BadRow]]:
-        rng, world = random.Random(f"twice-{seed}"), World(seed=0)
-        made: list[Example] = []
-        seen: set[str] = set()
-        for i in range(limit or 200):
-            hard = i % 2 == 1
-            family = (HARD if hard else EASY)[i // 2 % 6]
-            asked = question(rng, family, world, fold, seen)
-            seen.add(asked.question)
-            columns = {"family": family, "hard": hard}
-            made.append(Example.ask(f"{seed}-{i}", asked.question, asked.answer, **columns))
-        return made, []
-
-    return Task("twice", load, scorer("exact"))
-
-
-def question(rng: random.Random, family: str, world: World, fold: int, seen: Set[str]) -> Problem:
-    """A question that pico's training held out; of the facts, which are to be remembered, any."""
-    make: Callable[[], Problem] = {
-        "arithmetic": lambda: corpus.arithmetic(rng, "stepwise"),
-        "two terms": lambda: corpus.chain_sum(rng, "stepwise", (2, 2), (1, 3)),
-        "atlas-facts": lambda: corpus.atlas_facts(rng, "stepwise", world),
-        "chain-sum": lambda: corpus.chain_sum(rng, "stepwise", (4, 6), (1, 2)),
-        "word-problem": lambda: corpus.word_problem(rng, "stepwise"),
-        "logic": lambda: corpus.logic(rng, "stepwise"),
-    }[family]
-    while True:
-        made = make()
-        new = family == "atlas-facts" or corpus.held_out(made.question)
-        # `held_out` asks for a multiple of 16
-        if new and made.question not in seen and crc32(made.question.encode()) // 16 % 2 == fold:
-            return made
+def taught(pico: LocalModel, steps: int, seed: int) -> LocalModel:
+    """A copy of pico that has practised the format: what it can answer at once, it then does."""
+    rng, world = random.Random(f"videoauto-r1-{seed}"), World(seed=0)
+    documents: list[Document] = []
+    while len(documents) < steps * 32:
+        family = rng.choice(TURNS)
+        made = questions.make(rng, family, world)
+        if family == "atlas-facts" or not held_out(made.question):
+            asked = ({"role": "system", "content": TWICE_PROMPT}, {"role": "user", "content": made.question})
+            box = f"\\boxed{{{made.answer}}}"
+            text = f"{box}\n<think>\n{made.reasoning}\n</think>\n\n{box}"
+            documents.append(Document(asked, text, thinking=True, family=family))
+    return finetune(pico, documents, steps, seed=seed, rate=RATE, name="pico (practised)")
 
 
 @dataclass(frozen=True)
