@@ -28,7 +28,6 @@ Embed = Callable[[Sequence[str]], Any]
 HIDDEN = "hidden"
 
 
-@dataclass(frozen=True, eq=False)
 class LanguageMap:
     """What a router has learned.
 
@@ -40,11 +39,16 @@ class LanguageMap:
         experts: K languages, the best of each cluster.
     """
 
-    languages: tuple[str, ...]
-    centres: Floats
-    accuracy: Floats
-    counts: NDArray[np.int64]
-    experts: tuple[str, ...]
+    def __init__(
+        self,
+        languages: tuple[str, ...],
+        centres: Floats,
+        accuracy: Floats,
+        counts: NDArray[np.int64],
+        experts: tuple[str, ...],
+    ) -> None:
+        self.languages, self.centres, self.accuracy = languages, centres, accuracy
+        self.counts, self.experts = counts, experts
 
     def __repr__(self) -> str:
         return f"LanguageMap(experts={self.experts})"

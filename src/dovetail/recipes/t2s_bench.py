@@ -40,9 +40,9 @@ ARMS: dict[str, Prompting] = {
 }
 HOPS = (1, 2, 3, 4)
 EXAMPLES: dict[Scale, int] = {"smoke": 8, "pico": 600, "full": 2000}
-QUESTIONS: dict[Scale, int] = {"smoke": 16, "pico": 900, "full": 4000}
-STEPS: dict[Scale, int] = {"smoke": 2, "pico": 170, "full": 750}
-PER_STEP = 48
+QUESTIONS: dict[Scale, int] = {"smoke": 16, "pico": 960, "full": 4000}
+STEPS: dict[Scale, int] = {"smoke": 2, "pico": 120, "full": 500}
+PER_STEP = 24
 
 
 def completion(arm: str, graph: HiddenGraph, rng: random.Random) -> str:
