@@ -218,8 +218,10 @@ def growth(name: str, sot: Scores, other: Scores, seed: int) -> Claim:
 
 
 def correlation(pairs: Sequence[tuple[float, float]], seed: int, resamples: int = 2000) -> Figure:
-    """Pearson's r with its percentile bootstrap interval; 0 where one side does not vary."""
+    """Pearson's r with its percentile bootstrap interval; (-1, 1) around 0 where one side does not vary."""
     x = np.asarray(pairs, dtype=np.float64)
+    if (x.std(0) == 0).any():
+        return Figure(0.0, (-1.0, 1.0))
 
     def r(rows: Any) -> float:
         return float(np.corrcoef(rows.T)[0, 1]) if (rows.std(0) > 0).all() else 0.0
