@@ -78,3 +78,26 @@ def test_description_names_every_parameter():
     assert record["n"] == 3
     assert [p["class"] for p in record["inner"]["parts"]] == ["EntropyMinimization", "Sampling"]
     assert record["inner"]["parts"][0]["lr"] == 0.2
+
+
+class Shift(StepwiseDecoding):
+    """Adds to every layer's output what it is given, and keeps what it saw."""
+
+    def __init__(self, by):
+        self.by, self.seen = by, []
+
+    def hook(self, rows, layers, valid):
+        def hook(layer, before, after):
+            self.seen.append(float(after))
+            return after * 2 + self.by
+
+        return hook
+
+
+def test_hooks_pass_on_what_they_make_of_a_layer():
+    first, second = Shift(1.0), Shift(10.0)
+    hook = chain([first, Add(), second, Greedy()]).hook(None, 1, None)
+    assert float(hook(0, torch.zeros(()), torch.tensor(3.0))) == (3 * 2 + 1) * 2 + 10
+    assert (first.seen, second.seen) == ([3.0], [7.0])
+    assert chain([Add(), Greedy()]).hook(None, 1, None) is None
+    assert float(chain([Add(), first]).hook(None, 1, None)(0, torch.zeros(()), torch.tensor(3.0))) == 7.0

@@ -62,7 +62,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(5, 3, 4, (0.1, DEFAULT), 4, Limits(max_new_tokens=24)),
-    "pico": Size(120, 60, 64, (0.02, 0.1, 0.3, DEFAULT), 1, Limits(max_new_tokens=192)),
+    "pico": Size(80, 40, 40, (0.02, 0.1, 0.3, DEFAULT), 1, Limits(max_new_tokens=128)),
     "full": Size(1000, 100, 100, (0.1, 0.2, 0.4, 0.6, DEFAULT, 1.0), 1, Limits(max_new_tokens=50)),
 }
 
