@@ -31,7 +31,16 @@ from dovetail.core import Completion, Cost, InvalidValue, Limits, Prompt, Unsupp
 from dovetail.core.completion import FinishReason
 from dovetail.decoding.bandits import Bandits, EXP3Spec, Policy, UCBSpec
 from dovetail.decoding.base import Chain, Decoding, StepwiseDecoding, with_inner
-from dovetail.decoding.drafters import Draft, Drafter, DraftModel, NoDraft, PromptLookup, Proposer, Texts
+from dovetail.decoding.drafters import (
+    Draft,
+    Drafter,
+    DraftModel,
+    NoDraft,
+    PromptLookup,
+    Proposer,
+    Texts,
+    argmax_only,
+)
 from dovetail.decoding.sampling import Greedy
 from dovetail.engine import Batch, Rows, Stepwise
 
@@ -141,8 +150,7 @@ class _Speculation:
     ) -> None:
         self.engine, self.prompts, self.limits, self.inner = engine, prompts, limits, method.inner
         self.device: torch.device = engine.device
-        kind = type(method.inner)
-        self.plain = kind.choose is Stepwise.choose and kind.adjust is Stepwise.adjust
+        self.plain = argmax_only(method.inner)
         self.arms, self.shared, self.timed = method.arms, method.shared, method.reward == "speed"
         count, longest = len(prompts), max(arm.n for arm in self.arms)
         self.bandits = Bandits(method.chooser, 1 if self.shared else count, len(self.arms), longest)
@@ -326,7 +334,7 @@ class _Speculation:
         A place whose logits are not numbers gets -1. The second is [B, T] log-probabilities, if asked for.
         """
         count, places = logits.shape[:2]
-        if places > 1 and not self.plain:  # argmax does not look at the rows
+        if places > 1 and not self.plain:
             flat = rows.select(torch.arange(count, device=rows.device).repeat_interleave(places))
             flat.step = (rows.step[:, None] + torch.arange(places, device=rows.device)).flatten()
             rows = flat

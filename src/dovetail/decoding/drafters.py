@@ -59,8 +59,6 @@ class Draft:
 class Proposer:
     """A drafter at work. Drafters with equal ``source`` share one; this one keeps nothing."""
 
-    passes = 0  # of a model of its own
-
     def begin(self, prompts: Sequence[Sequence[int]]) -> Proposer:
         """One for the rows of these prompts."""
         return self
@@ -258,9 +256,9 @@ class _Model(Proposer):
     def __init__(self, engine: Any, inner: Stepwise, vocabulary: int) -> None:
         self.engine, self.inner, self.vocabulary = engine, inner, vocabulary
         self.forward = engine.forward
+        self.plain = argmax_only(inner)
         self.cache: Cache | None = None
         self.read: Ints = np.zeros(0, dtype=np.int64)
-        self.passes = 0
         self._drafted = 0  # columns of the last draft that verification may take back
         self.forward.refresh()
 
@@ -283,10 +281,10 @@ class _Model(Proposer):
         for k in range(n):
             if k:
                 logits = self.forward(self.cache, tokens[-1][:, None]).logits
-                self.passes += 1
-                rows = _later(rows)
-            logits = _wide(logits[:, : self.vocabulary])
-            tokens.append(self.inner.choose(self.inner.adjust(logits, rows), rows).tokens)
+                rows = rows if self.plain else _later(rows)
+            if self.forward.vocab_size > self.vocabulary:
+                logits = logits[:, : self.vocabulary]
+            tokens.append(self.inner.choose(self.inner.adjust(_wide(logits), rows), rows).tokens)
         self._drafted = n - 1
         return Draft(torch.stack(tokens, 1), np.full(len(texts.lengths), n))
 
@@ -312,7 +310,6 @@ class _Model(Proposer):
         assert other.cache is not None
         self.cache = self.cache.join(other.cache)
         self.read = np.concatenate([self.read, other.read])
-        self.passes += other.passes
         return self
 
     def _catch_up(self, ids: Ints, lengths: Ints) -> Tensor:
@@ -326,9 +323,13 @@ class _Model(Proposer):
         if int(missing.min()) < widest:
             valid = torch.from_numpy(behind <= missing[:, None]).to(self.forward.device)
         self.read = lengths.copy()
-        self.passes += 1
         tokens = torch.from_numpy(new).to(self.forward.device)
         return self.forward(self.cache, tokens, valid=valid).logits
+
+
+def argmax_only(inner: Stepwise) -> bool:
+    """Whether a decoding takes the most probable token, and so never looks at its rows."""
+    return type(inner).choose is Stepwise.choose and type(inner).adjust is Stepwise.adjust
 
 
 def _later(rows: Rows) -> Rows:

@@ -29,7 +29,7 @@ from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 
 TASKS = ("chain-sum", "countdown", "atlas-multihop")
 LIMITS = Limits(max_new_tokens=300)
-PER_TASK: dict[Scale, int] = {"smoke": 2, "pico": 40, "full": 200}
+PER_TASK: dict[Scale, int] = {"smoke": 2, "pico": 14, "full": 200}
 REPEATS: dict[Scale, int] = {"smoke": 1, "pico": 3, "full": 3}
 LENGTHS = (2, 4, 6)
 TEMPERATURE = 2.0
