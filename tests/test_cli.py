@@ -148,7 +148,7 @@ def test_compare_passes_everything_on(
     ("words", "expected"),
     [
         (["gredy"], "unknown arm 'gredy': did you mean greedy?"),
-        ([], "ARMS is '': must be at least one of greedy, sampling"),
+        ([], "ARMS is '': must be at least one of adaptive-temperature, "),
         (["greedy", "--resume"], "--resume is True: must be given with --out"),
         (["greedy", "--with", "n"], "--with is 'n': must be KEY=VALUE"),
         (["greedy", "--workers", "dask"], "workers is 'dask': must be None or 'ray'"),
