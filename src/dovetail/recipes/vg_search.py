@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from dovetail.core import Claim, Completion, Example, Figure, Limits, Prompt, Task
 from dovetail.core.seeds import stream
 from dovetail.core.statistics import mean, paired_difference, paired_ratio, wilson
-from dovetail.decoding import BestOfN, Decoding, Sampling, SelfConsistency, VGSearch
+from dovetail.decoding import AdaptiveVGSearch, BestOfN, Decoding, Sampling, VGSearch
 from dovetail.decoding.verification_granularity import choose_g, measure
 from dovetail.decoding.verified_search import weights_per_token
 from dovetail.decoding.verifiers import HiddenStateVerifier, head
@@ -29,20 +29,37 @@ SAVED = 0.35
 
 @dataclass(frozen=True)
 class Size:
-    """Task; questions that train the verifier, choose g, and are reported; candidates; the g to try."""
+    """How much is run.
+
+    Attributes:
+        task: whose questions are asked.
+        training, tuning, examples: questions that train the verifier, that choose g, that are reported.
+        samples: solutions of each training question.
+        n: candidates of the searches.
+        grid: the g to try.
+    """
 
     task: str
     training: int
     tuning: int
     examples: int
+    samples: int
     n: int
     grid: tuple[int, ...]
 
 
 SIZES: dict[Scale, Size] = {
-    "smoke": Size("chain-sum", training=6, tuning=3, examples=4, n=4, grid=(1, 12)),
-    "pico": Size("chain-sum", training=200, tuning=120, examples=400, n=8, grid=(1, 2, 3, 4, 6)),
-    "full": Size("gsm8k", training=2000, tuning=250, examples=500, n=64, grid=(1, 2, 3, 4, 6)),
+    "smoke": Size("chain-sum", training=12, tuning=2, examples=2, samples=4, n=4, grid=(1, 12)),
+    "pico": Size(
+        "chain-sum:min_terms=5,max_terms=7",
+        training=160,
+        tuning=150,
+        examples=700,
+        samples=8,
+        n=4,
+        grid=(1, 2, 3, 4, 6),
+    ),
+    "full": Size("gsm8k", training=2000, tuning=250, examples=500, samples=16, n=64, grid=(1, 2, 3, 4, 6)),
 }
 
 
@@ -99,26 +116,25 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
         Questions.of(task, model, count, s)
         for count, s in zip((size.examples, size.training, size.tuning), seeds, strict=True)
     )
-    steps = collect(model.engine, training.prompts, LIMITS, training.right, n=size.n, inner=WRITING)
+    steps = collect(model.engine, training.prompts, LIMITS, training.right, n=size.samples, inner=WRITING)
     verifier = train(steps, seed=seed)
     beam, profile = tuned(VGSearch(size.n, verifier, inner=WRITING), model, tuning, size.grid)
     operations = [cost for _, cost in profile.values()]
-    g, n = choose_g(profile, "AM", budget=max((1 - SAVED) * profile[1, size.n][1], min(operations)))
-    by_tolerance, _ = choose_g(profile, "CM")
+    budget = max((1 - SAVED) * profile[1, size.n][1], min(operations))
+    rows = tuple((*point, *figures) for point, figures in profile.items())
+    adaptive = AdaptiveVGSearch(rows, "AM", budget=budget, search=beam)
     decodings: dict[str, Decoding] = {
         "sampling": WRITING,
-        "majority": SelfConsistency(size.n, WRITING, task.scorer.extract),
         "best-of-n": BestOfN(size.n, verifier, beam.agg, inner=WRITING),
         "beam search": beam,
-        "adaptive VG-Search": replace(beam, g=g, n=n),
+        "adaptive VG-Search": adaptive,
     }
     found = {arm: measured(model, test, decoding) for arm, decoding in decodings.items()}
     described = {
         "sampling": "one sample",
-        "majority": f"self-consistency over {size.n} samples",
         "best-of-n": f"the verifier's choice of {size.n} whole solutions",
         "beam search": f"g = 1, n = {size.n}, score of a beam: {beam.agg}",
-        "adaptive VG-Search": f"g = {g}, chosen on validation; n = {n}, score of a beam: {beam.agg}",
+        "adaptive VG-Search": f"g = {adaptive.chosen.g}, chosen on validation; else as beam search",
     }
     fresh = collect(model.engine, tuning.prompts, LIMITS, tuning.right, n=2, inner=WRITING)
     return RecipeResult(
@@ -135,8 +151,8 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "temperature": WRITING.temperature,
             "agg": beam.agg,
             "g tried": size.grid,
-            "g chosen": g,
-            "g chosen by CM, tolerance 0.005": by_tolerance,
+            "g chosen": adaptive.chosen.g,
+            "g chosen by CM, tolerance 0.005": choose_g(profile, "CM")[0],
             "verifier weights": verifier.parameters,
             "verifier separation on validation questions": separation(verifier, fresh),
             "model weights per token": weights_per_token(model.engine),
@@ -164,7 +180,7 @@ def tuned(
         pairs = [(g, search.n) for g in gs]
         return measure(tried, model.engine, questions.prompts, LIMITS, questions.right, pairs)
 
-    beams = {agg: profile(agg, (1,)) for agg in ("last", "min", "prod")}
+    beams = {agg: profile(agg, (1,)) for agg in ("last", "min")}
     agg = max(beams, key=lambda a: beams[a][1, search.n][0])
     return replace(search, agg=agg), beams[agg] | profile(agg, [g for g in grid if g > 1])  # type: ignore[arg-type]
 
