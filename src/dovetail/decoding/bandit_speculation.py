@@ -296,7 +296,7 @@ class _Speculation:
 
     def _reward(self, where: Ints, arms: Ints, brought: Ints, seconds: float) -> None:
         if not self.shared:
-            self.bandits.update(where, arms, brought)
+            self.bandits.update(where, arms, brought.astype(np.float64))
             return
         arm = int(arms[0])
         self.bandits.update(np.zeros(1, dtype=np.int64), arms[:1], brought.mean(keepdims=True))
@@ -310,7 +310,8 @@ class _Speculation:
         left = self.room[where] - (self.lengths[where] - self.prompt_lengths[where]) - 1
         wanted = np.where(alive, np.minimum(self.longest[arms], left), 0)
         texts, drawn = Texts(self.texts[where], self.lengths[where], rows), self.source[arms]
-        tokens, counts = None, np.zeros_like(wanted)
+        tokens: Tensor | None = None
+        counts = np.zeros_like(wanted)
         for place, proposer in enumerate(self.proposers):
             own = drawn == place
             n = int((own * wanted).max())
@@ -322,8 +323,8 @@ class _Speculation:
                 tokens = draft.tokens
             else:
                 more = max(tokens.shape[1], n)
-                both = [pad(t, (0, more - t.shape[1])) for t in (draft.tokens, tokens)]
-                tokens = torch.where(self._sent(own)[:, None], *both)
+                new, old = (pad(t, (0, more - t.shape[1])) for t in (draft.tokens, tokens))
+                tokens = torch.where(self._sent(own)[:, None], new, old)
         if tokens is None:
             tokens = torch.empty(len(where), 0, dtype=torch.int64, device=self.device)
         return Draft(tokens[:, : int(counts.max())], counts)
