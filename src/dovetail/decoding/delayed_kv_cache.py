@@ -86,7 +86,7 @@ class DelayedKVCache(Diffusion):
 def _canvas(canvas: Canvas) -> Tensor:
     """[B, L]: all columns behind the prompt."""
     columns = torch.arange(canvas.start, canvas.ids.shape[1], device=canvas.ids.device)
-    return columns.expand(len(canvas), -1)
+    return columns.repeat(len(canvas), 1)
 
 
 def nearest_masked(masked: Tensor, taken: Tensor, centres: Tensor, window: int) -> Tensor:

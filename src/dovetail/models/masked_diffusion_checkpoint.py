@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2Tokenizer
 
 from dovetail.core import BadData, Unsupported
+from dovetail.models.int8 import to_int8_
 from dovetail.models.masked_diffusion import MaskedDiffusionConfig, MaskedDiffusionLM
 
 _LLADA_LAYER = {
@@ -41,7 +42,7 @@ def knows(folder: Path) -> bool:
 
 
 def read(
-    folder: Path, name: str, *, device: torch.device, dtype: torch.dtype | str
+    folder: Path, name: str, *, device: torch.device, dtype: torch.dtype | str, int8: bool = False
 ) -> tuple[MaskedDiffusionLM, PreTrainedTokenizerBase]:
     """The network (in evaluation mode, on ``device``) and its tokenizer.
 
@@ -49,6 +50,7 @@ def read(
         folder: config.json, safetensors and a tokenizer; `checkpoint.check_folder` has looked at it.
         name: of the model, for error messages.
         dtype: "auto" keeps the checkpoint's own.
+        int8: keep the weights of linear layers in eight bits.
 
     Raises:
         BadData: weights are missing, unknown or of other sizes than the config says; names them.
@@ -69,8 +71,11 @@ def read(
     state = {_NAMES[kind](key): value for items in tensors for key, value in items}
     _load(network, state, name)
     network.config.name_or_path = name
-    placed = {"device": device} if dtype == "auto" else {"device": device, "dtype": dtype}
-    return network.to(**placed).eval(), _tokenizer(folder, name, kind, network)  # type: ignore[arg-type]
+    if dtype != "auto":
+        network = network.to(dtype=cast(torch.dtype, dtype))
+    if int8:
+        to_int8_(network)
+    return network.to(device=device).eval(), _tokenizer(folder, name, kind, network)
 
 
 def _load(network: MaskedDiffusionLM, state: dict[str, Tensor], name: str) -> None:
