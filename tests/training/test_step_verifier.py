@@ -13,7 +13,7 @@ from dovetail.decoding.self_consistency import resampled
 from dovetail.training.step_verifier import LabelledSteps, collect, separation, train
 
 
-def planted(n=600, seed=0, noise=0.3):
+def planted(n=3000, seed=0, noise=0.3):
     """Steps whose label is the sign of a product of two coordinates: no linear head can tell."""
     rng = torch.Generator().manual_seed(seed)
     x = torch.randn(n, 6, generator=rng)
@@ -22,17 +22,17 @@ def planted(n=600, seed=0, noise=0.3):
 
 
 def test_it_learns_and_is_seeded():
-    verifier = train(planted(), epochs=30)
-    assert separation(verifier, planted(seed=1)) > 0.85
-    assert repr(train(planted(), epochs=30)) == repr(verifier)
-    assert repr(train(planted(), epochs=30, seed=1)) != repr(verifier)
+    assert separation(train(planted(), epochs=30), planted(seed=1)) > 0.85
+    small = planted(200)
+    assert repr(train(small, epochs=2)) == repr(train(small, epochs=2))
+    assert repr(train(small, epochs=2)) != repr(train(small, epochs=2, seed=1))
 
 
 def test_nothing_to_learn_is_not_learned():
     data = planted()
     shuffled = data.labels[torch.randperm(len(data), generator=torch.Generator().manual_seed(2))]
     data = LabelledSteps(data.states, shuffled, data.questions, data.last)
-    assert separation(train(data, epochs=10), planted(seed=1)) == pytest.approx(0.5, abs=0.12)
+    assert separation(train(data, epochs=10), planted(seed=1)) == pytest.approx(0.5, abs=0.08)
 
 
 def test_separation_by_hand():
@@ -65,16 +65,16 @@ def test_steps_carry_their_solutions_label(tiny_engine, tiny_prompts):
         judged.append((i, completion.token_ids))
         return float(len(completion.token_ids) % 2)
 
-    data = collect(tiny_engine, prompts, Limits(12), right, n=2, max_steps=5, delimiter="I")
+    data = collect(tiny_engine, prompts, Limits(24), right, n=4, max_steps=5, delimiter="I")
     samples = [
         c.token_ids
         for p in prompts
-        for c in Sampling(temperature=0.8).generate(tiny_engine, resampled(p, 2), Limits(12))
+        for c in Sampling(temperature=0.8).generate(tiny_engine, resampled(p, 4), Limits(24))
     ]
     assert sorted(ids for _, ids in judged) == sorted(samples)
     assert data.states.shape == (len(data), 35)
-    assert int(data.last.sum()) == 6
-    assert len(data) > 6, "no solution had two steps"
+    assert int(data.last.sum()) == 12
+    assert len(data) > 12, "no solution had two steps"
     for question in range(3):
         expected = sum(len(ids) % 2 for i, ids in judged if i == question)
         assert data.labels[data.last & (data.questions == question)].sum() == expected
