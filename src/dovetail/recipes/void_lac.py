@@ -102,12 +102,12 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "No arm is faster than the full model: whether a layer is a Void is known once it has run.",
             "Planted layers of zeros change no norm, so their recall follows from the rule wherever two "
             "earlier layers differ; those that write a little do not follow from it.",
-            "Where the default alpha fails on pico: its first layer lengthens a token's state more than any "
-            "other does while the prompt is read, so 0.8 of the range exceeds what nearly every layer from the "
-            "third on adds (series `layers pp`), and layers that six-layered pico needs are taken for Voids. "
-            "Neither way of skipping changes that; a smaller alpha does.",
-            "Where cosine similarity is ahead: it tells a layer that turns a state without lengthening it from "
-            "one that does nothing; the change of the norm does not.",
+            "Where the default alpha fails on pico: its first layer lengthens a token's state more than "
+            "any other does while the prompt is read, so 0.8 of the range exceeds what nearly every layer "
+            "from the third on adds (series `layers pp`), and layers that six-layered pico needs are taken "
+            "for Voids. Neither way of skipping changes that; a smaller alpha does.",
+            "Where cosine similarity is ahead: it tells a layer that turns a state without lengthening it "
+            "from one that does nothing; the change of the norm does not.",
         ],
         series=series,
     )
