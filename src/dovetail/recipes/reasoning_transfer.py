@@ -1,15 +1,19 @@
 """Reasoning transfer: does a small model's reasoning make a large one's short answers right, and how soon?
 
-The large model is pico, the small one pico-draft, both as they are shipped. Where pico-draft can reason at
-all is found on other questions: the families in which its reasoning is right more often than pico's direct
-answer. Every arm answers a batch of questions before the next batch comes, so that seconds can be compared.
+The small model is pico. pico-draft, with its single layer, hardly reasons at all, so the large model is made
+here: a copy of pico that has practised sums, with three further layers behind each of its own. These begin by
+changing nothing, so the large model knows what it practised more than pico does, and is as slow as 24 layers
+are. Seconds are of questions asked one at a time, every arm in turn on each.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -27,31 +31,49 @@ from dovetail.decoding.latency import (
 from dovetail.models.local import LocalModel
 from dovetail.recipes import questions
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
+from dovetail.recipes.finetune import finetune
 from dovetail.recipes.measure import Answers, accuracy_claim, answer, differing, exact
+from dovetail.tasks.atlas import World
+from dovetail.training.pico.corpus import Document, held_out
 
 LIMITS = Limits(max_new_tokens=200)
-THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+FAMILIES = ("two terms", "chain-sum", "chain-sum")
+THRESHOLDS = (0.5, 0.8, 0.95)
 PAPER = "approaches the large model's own reasoning, up to 8x faster (summaries; tables not available)"
 TEXT = 64  # tokens read, where break-even is looked for
 
 
 @dataclass(frozen=True)
 class Size:
-    """Questions per family that are reported, and that choose; asked alone, and together; repeats of a
-    latency profile, and rounds of the search for break-even."""
+    """Questions that are reported, that choose, that are timed; steps of practice, 64 documents each; layers
+    of the large model for one of pico's; repeats of a latency profile; rounds of the search for break-even;
+    output lengths that the latency model is fitted to and checked on."""
 
     examples: int
     tuning: int
     timed: int
-    batch: int
+    steps: int
+    times: int
     repeats: int
     rounds: int
+    fitted: tuple[int, ...] = (1, 4, 16, 48, 128)
+    checked: tuple[int, ...] = (2, 8, 32, 96, 200)
 
 
 SIZES: dict[Scale, Size] = {
-    "smoke": Size(examples=3, tuning=2, timed=2, batch=3, repeats=1, rounds=1),
-    "pico": Size(examples=150, tuning=60, timed=40, batch=50, repeats=5, rounds=4),
-    "full": Size(examples=150, tuning=150, timed=150, batch=50, repeats=9, rounds=9),
+    "smoke": Size(
+        examples=6,
+        tuning=3,
+        timed=2,
+        steps=1,
+        times=2,
+        repeats=1,
+        rounds=1,
+        fitted=(1, 4, 12),
+        checked=(2, 8, 16),
+    ),
+    "pico": Size(examples=300, tuning=60, timed=40, steps=30, times=4, repeats=3, rounds=3),
+    "full": Size(examples=3000, tuning=300, timed=300, steps=1000, times=4, repeats=9, rounds=9),
 }
 
 
@@ -60,41 +82,79 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     from dovetail.models import load
 
     size = SIZES[scale]
-    large, small = load("pico", device="cpu"), load("pico-draft", device="cpu")
-    assert isinstance(large, LocalModel)
+    small, draft = load("pico", device="cpu"), load("pico-draft", device="cpu")
     assert isinstance(small, LocalModel)
+    assert isinstance(draft, LocalModel)
+    large = grown(practised(small, size.steps, seed), size.times)
     latency_arms, latency_claims, series = latency(small, large, size, seed)
-    by_family = compare_families(small, large, size.tuning, seed + 1)
-    families = domain(by_family)
-    tuning, _ = questions.task(families, fold=1).examples(size.tuning * len(families), seed + 1)
-    task = questions.task(families, fold=0)
-    examples, _ = task.examples(size.examples * len(families), seed)
-    arms = policies(small, large, choose_threshold(small, large, task, tuning, seed + 1))
+    task = questions.task(FAMILIES, fold=0)
+    tuning, _ = questions.task(FAMILIES, fold=1).examples(size.tuning, seed + 1)
+    examples, _ = task.examples(size.examples, seed)
+    arms = policies(small, draft, large, choose_threshold(small, draft, large, task, tuning, seed + 1))
     found = play(arms, task, examples, size, seed)
     return RecipeResult(
         [*latency_arms, *(arm(name, arms[name], found[name]) for name in arms)],
         [*latency_claims, *transfer_claims(found, seed)],
         seeds=[seed, seed + 1],
         settings={
-            "large": large.describe(),
             "small": small.describe(),
-            "families": families,
+            "large": large.describe(),
+            "families": FAMILIES,
             "examples": len(examples),
             "timed": size.timed,
             "confidence_threshold": arms["confidence"].decoding.threshold,  # type: ignore[attr-defined]
         },
         notes=[
-            f"Of six families of questions pico-draft's reasoning beats pico's direct answers in "
-            f"{', '.join(families)}, on {size.tuning} other questions of each; these are what is reported. "
-            "Elsewhere there is nothing to transfer (series `families`).",
-            f"Seconds are per question in batches of {size.batch}, where they follow the models' operations; "
-            f"`seconds alone` are of {size.timed} questions asked one by one, where much of a step of models "
-            "this small is the interpreter's.",
-            "The threshold of `confidence` was chosen on those other questions, too.",
+            f"The large model is pico after {64 * size.steps} sums of practice, half of them answered "
+            f"directly, with {size.times - 1} further layers behind each of its own that change nothing. It "
+            "stands for a slower model that knows a little more; what a truly larger one adds is not shown.",
+            "For the same reason the small model's reasoning alone is the cheapest good arm; the paper's "
+            "large models answer better than its small ones do, with the same reasoning.",
+            f"Seconds are of {size.timed} questions asked one at a time.",
+            f"The threshold of `confidence` was chosen on {size.tuning} other questions.",
             "R2 and break-even are measured on lengths that the latency model was not fitted to.",
         ],
-        series=series | {"families": by_family},
+        series=series,
     )
+
+
+# --- the large model ---------------------------------------------------------------------------------
+
+
+def practised(pico: LocalModel, steps: int, seed: int) -> LocalModel:
+    """A copy that has practised sums, half of them reasoned, half answered directly."""
+    rng, world = random.Random(f"reasoning-transfer-{seed}"), World(seed=0)
+    documents: list[Document] = []
+    while len(documents) < steps * 64:
+        made = questions.make(rng, rng.choice(FAMILIES), world)
+        if not held_out(made.question):
+            thinking = rng.random() < 0.5
+            thought = f"<think>\n{made.reasoning}\n</think>\n\n" if thinking else ""
+            asked = ({"role": "user", "content": made.question},)
+            documents.append(Document(asked, f"{thought}\\boxed{{{made.answer}}}", thinking, made.family))
+    return finetune(
+        pico, documents, steps, seed=seed, rate=0.3, documents_per_step=64, micro_batches_per_step=4
+    )
+
+
+def grown(model: LocalModel, times: int) -> LocalModel:
+    """``times`` as many layers: behind each of the model's own, copies of it whose outputs are zero."""
+    import torch
+
+    old = model.network
+    config = deepcopy(old.config)
+    config.num_hidden_layers = times * old.config.num_hidden_layers
+    config.layer_types = [t for t in old.config.layer_types for _ in range(times)]
+    network = type(old)(config).to(old.dtype).eval()
+    network.model.embed_tokens.load_state_dict(old.model.embed_tokens.state_dict())
+    network.model.norm.load_state_dict(old.model.norm.state_dict())
+    network.lm_head.load_state_dict(old.lm_head.state_dict())
+    for i, layer in enumerate(network.model.layers):
+        layer.load_state_dict(old.model.layers[i // times].state_dict())
+        if i % times:
+            torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
+            torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+    return LocalModel(network, model.tokenizer, name=f"pico x {times} (practised)")
 
 
 # --- latency ----------------------------------------------------------------------------------------
@@ -106,10 +166,11 @@ def latency(
     """Fits both models' latency, tests it on other lengths, and looks for break-even where it predicts it."""
     arms, claims, series = [], [], {}
     fitted: dict[str, LatencyModel] = {}
-    long = (128, 200) if size.rounds > 1 else (12, 16)
-    for name, model in (("small", small), ("large", large)):
-        fitted[name] = fit_latency_model(profiles(model, (24, 96), (1, 4, 16, 48, long[0]), size))
-        tested = profiles(model, (48, 160), (2, 8, 32, 96, long[1]), size)
+    models = {"small": small, "large": large}
+    learned = profiles(models, (24, 96), size.fitted, size)
+    checked = profiles(models, (48, 160), size.checked, size)
+    for name, tested in checked.items():
+        fitted[name] = fit_latency_model(learned[name])
         r2 = r_squared(fitted[name], tested, seed)
         arms.append(RecipeArm(f"latency: {name}", {**coefficients(fitted[name]), "r_squared": r2}, "batch 1"))
         claims.append(
@@ -130,7 +191,7 @@ def latency(
         }
     rows = [
         {"large_tokens": n, **break_even(small, large, fitted, n, size)}
-        for n in (4, 8, 16, 32)
+        for n in (4, 8, 16, 32)[: size.rounds + 1]
         for _ in range(size.rounds)
     ]
     errors = mean([abs(row["predicted"] / row["measured"] - 1) for row in rows], seed=seed)
@@ -149,13 +210,14 @@ def latency(
 
 
 def profiles(
-    model: LocalModel, texts: Sequence[int], outputs: Sequence[int], size: Size
-) -> list[LatencyProfile]:
-    return [
-        latency_profile(model, text, output, repeats=size.repeats, warmup=min(2, size.repeats))
-        for text in texts
-        for output in outputs
-    ]
+    models: Mapping[str, LocalModel], texts: Sequence[int], outputs: Sequence[int], size: Size
+) -> dict[str, list[LatencyProfile]]:
+    """All settings, both models in turn on each."""
+    taken: dict[str, list[LatencyProfile]] = {name: [] for name in models}
+    for text, output in product(texts, outputs):
+        for name, model in models.items():
+            taken[name].append(latency_profile(model, text, output, repeats=size.repeats, warmup=1))
+    return taken
 
 
 def coefficients(fitted: LatencyModel) -> dict[str, Figure | float]:
@@ -199,29 +261,6 @@ def break_even(
 # --- transfer ---------------------------------------------------------------------------------------
 
 
-def compare_families(
-    small: LocalModel, large: LocalModel, count: int, seed: int
-) -> dict[str, dict[str, float]]:
-    """Accuracy of the small model's reasoning and of the large one's direct answers, by family."""
-    found = {}
-    for family in (*questions.EASY, *questions.HARD):
-        task = questions.task((family,), fold=1)
-        examples, _ = task.examples(count, seed)
-        found[family] = {
-            "small reasoning": mean(answer(small, task, examples, Greedy(), seed, limits=LIMITS).right).value,
-            "large simple": mean(
-                answer(large, task, examples, Greedy(), seed, limits=LIMITS, thinking=False).right
-            ).value,
-        }
-    return found
-
-
-def domain(by_family: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Where the small model's reasoning is the better one; the nearest to it if there is none."""
-    gains = {f: row["small reasoning"] - row["large simple"] for f, row in by_family.items()}
-    return [f for f, gain in gains.items() if gain > 0.05] or [max(gains, key=gains.__getitem__)]
-
-
 @dataclass(frozen=True)
 class Contestant:
     """One arm: who decodes, how, and in which thinking mode."""
@@ -241,9 +280,11 @@ class Contestant:
         return completions, time.perf_counter() - begin
 
 
-def policies(small: LocalModel, large: LocalModel, threshold: float) -> dict[str, Contestant]:
-    def transfer(policy: str, **options: float) -> ReasoningTransfer:
-        return ReasoningTransfer(small, policy, **options)  # type: ignore[arg-type]
+def policies(
+    small: LocalModel, draft: LocalModel, large: LocalModel, threshold: float
+) -> dict[str, Contestant]:
+    def transfer(policy: str, by: LocalModel = small, **options: float) -> ReasoningTransfer:
+        return ReasoningTransfer(by, policy, **options)  # type: ignore[arg-type]
 
     alone = {
         f"{name} {mode}": Contestant(model, Greedy(), thinking, f"the {name} model alone, {how}")
@@ -252,79 +293,61 @@ def policies(small: LocalModel, large: LocalModel, threshold: float) -> dict[str
     }
     together = {
         "never transfer": (transfer("never_transfer"), "the large model's short answer"),
-        "always transfer": (
-            transfer("always_transfer"),
-            "the large model answers after the small one's thought",
-        ),
-        "mutual verification": (transfer("mutual_verification"), "transfer where the short answers differ"),
+        "always transfer": (transfer("always_transfer"), "a short answer after the small model's thought"),
+        "mutual verification": (transfer("mutual_verification"), "transfer where short answers differ"),
         "confidence": (
             transfer("confidence", threshold=threshold),
             "transfer where the large model's short answer is unsure",
         ),
+        "always, from pico-draft": (transfer("always_transfer", draft), "pico-draft's thought instead"),
     }
     return alone | {n: Contestant(large, decoding, True, how) for n, (decoding, how) in together.items()}
 
 
 def choose_threshold(
-    small: LocalModel, large: LocalModel, task: Task, tuning: Sequence[Example], seed: int
+    small: LocalModel,
+    draft: LocalModel,
+    large: LocalModel,
+    task: Task,
+    tuning: Sequence[Example],
+    seed: int,
 ) -> float:
     """The lowest threshold, so with the fewest transfers, within half a point of the best one."""
     scores = {}
     for threshold in THRESHOLDS:
-        decoding = policies(small, large, threshold)["confidence"].decoding
+        decoding = policies(small, draft, large, threshold)["confidence"].decoding
         scores[threshold] = mean(answer(large, task, tuning, decoding, seed, limits=LIMITS).right).value
     return min(t for t, score in scores.items() if score >= max(scores.values()) - 0.005)
 
 
 @dataclass(frozen=True)
 class Played:
-    """What an arm did.
-
-    Attributes:
-        answers: to all questions, in batches.
-        seconds: per question, one figure per batch; every arm takes a batch before the next one comes.
-        alone: seconds of a question asked alone.
-    """
+    """What an arm did: its answers to all questions, and the seconds of questions asked one at a time."""
 
     answers: Answers
     seconds: Sequence[float]
-    alone: Sequence[float]
 
 
 def play(
     arms: Mapping[str, Contestant], task: Task, examples: Sequence[Example], size: Size, seed: int
 ) -> dict[str, Played]:
-    """All arms on all questions, in turns, so that a machine that slows down slows all of them."""
-    batches = [examples[i : i + size.batch] for i in range(0, len(examples), size.batch)]
-    single = [[e] for e in examples[: size.timed]]
-    written: dict[str, list[Completion]] = {name: [] for name in arms}
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    alone: dict[str, list[float]] = {name: [] for name in arms}
-    for one in arms.values():  # warms up
-        one.write(batches[0], seed)
-    for batch in batches:
-        for name, one in arms.items():
-            completions, taken = one.write(batch, seed)
-            written[name] += completions
-            seconds[name].append(taken / len(batch))
-    for batch in single:
-        for name, one in arms.items():
-            alone[name].append(one.write(batch, seed)[1])
-    played = {}
+    """All arms on all questions; then one question after the other, every arm in turn on each, so that a
+    machine that slows down slows all of them."""
+    answers = {}
     for name, one in arms.items():
-        scores = [task.scorer(e, c) for e, c in zip(examples, written[name], strict=True)]
-        answers = Answers([written[name]], [scores], one.model.engine.think_end)
-        played[name] = Played(answers, seconds[name], alone[name])
-    return played
+        written, _ = one.write(examples, seed)
+        scores = [task.scorer(e, c) for e, c in zip(examples, written, strict=True)]
+        answers[name] = Answers([written], [scores], one.model.engine.think_end)
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    for example in examples[: size.timed]:
+        for name, one in arms.items():
+            seconds[name].append(one.write([example], seed)[1])
+    return {name: Played(answers[name], seconds[name]) for name in arms}
 
 
 def arm(name: str, one: Contestant, played: Played) -> RecipeArm:
     answers = played.answers
-    figures = {
-        **answers.figures(),
-        "seconds": mean(played.seconds),
-        "seconds_alone": mean(played.alone),
-    }
+    figures = {**answers.figures(), "seconds": mean(played.seconds)}
     figures.pop("thinking_tokens")
     if isinstance(one.decoding, ReasoningTransfer):
         figures["transferred"] = mean(answers.each(lambda c: float(c.columns["route"] == "transfer")))
