@@ -182,19 +182,16 @@ def test_a_refresh_at_every_step_is_no_cache(variant, tiny_engine, tiny_prompts)
 def test_decode_computes_what_was_masked_a_step_ago(watched):
     passes, completions = watched(DelayedKVCache(refresh_interval=4, **WHOLE))
     start = passes[0].ids.shape[1] - LENGTH
-    finals = None
     for i, p in enumerate(passes):
         step = i % 8
         if step <= 1 or step % 4 == 0:
             assert p.columns is None
-            finals = p.ids
             continue
         masked = 24 - i
         # the masked positions and the one that the last step committed
         assert p.columns.shape[1] == masked + 1
         assert int((p.ids == 97).sum(1)[0]) == masked
         assert int(p.columns.min()) >= start
-    assert finals is not None
     computed = sum(p.ids.shape[1] if p.columns is None else p.columns.shape[1] for p in passes)
     widest = max(completions, key=lambda c: c.cost.tokens_read)
     assert widest.columns["computed_positions"] == computed
@@ -228,7 +225,6 @@ def test_one_layer_is_lossless_under_a_delay_and_lossy_without(watched):
 def test_greedy_computes_the_next_the_last_and_a_window(watched):
     greedy = DelayedKVCache(variant="greedy", remasking="random", refresh_interval=4, window=2, **WHOLE)
     passes, completions = watched(greedy)
-    _, plain = watched(Diffusion(remasking="random", **WHOLE))
     for i, p in enumerate(passes):
         if i % 4 == 0:
             assert p.columns is None
@@ -236,8 +232,6 @@ def test_greedy_computes_the_next_the_last_and_a_window(watched):
             masked = 24 - i
             assert p.columns.shape[1] == 2 + min(2, masked - 1)
     assert completions[0].columns["cache_ratio"] > 0.6
-    # the order is drawn beforehand and is the baseline's
-    assert len(plain[0].token_ids) == len(completions[0].token_ids)
 
 
 def test_greedy_takes_the_baselines_order(watched):
@@ -299,7 +293,7 @@ def test_the_window_alternates_between_the_sides():
     assert near(3) == [1, 3, 5]  # 2 is committed
     assert near(99) == [0, 1, 3, 5, 7, 8]
     assert near(2, torch.tensor([[6]])) == [5, 7]
-    assert near(2, torch.tensor([[0]])) == [1, 3]
+    assert near(2, torch.tensor([[2]])) == [1, 3]
 
 
 # --- what does not fit
