@@ -222,7 +222,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.15778",
         venue="NeurIPS 2025",
         parts=(Part("decoding.soft_thinking", ("SoftThinking",)),),
-        status="partial",
+        status="works",
     ),
     System(
         id="banditspec",
