@@ -1,9 +1,8 @@
 """VideoAuto-R1's inference: does the confidence of the first answer tell which questions need thought?
 
-Questions that can be answered at once (one operation, two terms, facts known by heart) are mixed with
-questions that take several steps; a copy of pico practises the format on both. The threshold is chosen on
-other questions. Beside the gate stand its two ends (never and always thinking), a gate that thinks as often
-but at random, and pico outside of the format.
+Questions that are known by heart (facts, tables of small numbers) are mixed with questions that take steps; a
+copy of pico practises the format on both. The threshold is chosen on other questions. Beside the gate stand
+its two ends (never and always thinking), a gate that thinks as often but at random, and pico without the format.
 """
 
 from __future__ import annotations
@@ -25,12 +24,8 @@ from dovetail.training.pico.corpus import TWICE_PROMPT, Document, held_out
 
 TWICE = ThinkOnceAnswerTwice(mode="second", instruction="pico")
 RATE = 0.3
-# Two of three questions are easy, one is hard; there are few facts, so they come rarely.
-TURNS = (
-    *("arithmetic", "two terms", "chain-sum", "arithmetic", "two terms", "word-problem"),
-    *("arithmetic", "two terms", "logic", "arithmetic", "atlas-facts", "chain-sum"),
-    *("arithmetic", "two terms", "word-problem", "two terms", "arithmetic", "logic"),
-)
+# Three of four questions are known by heart.
+TURNS = (*("table", "table", "table", "chain-sum"), *("table", "table", "atlas-facts", "word-problem")) * 2
 DESCRIPTIONS = {
     "gate": "thinks where the first answer is not confident, threshold chosen on other questions",
     "always think": "answers, thinks, answers again",
@@ -51,8 +46,8 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(examples=12, tuning=12, steps=2),
-    "pico": Size(examples=1800, tuning=600, steps=120),
-    "full": Size(examples=1800, tuning=1800, steps=1000),
+    "pico": Size(examples=1120, tuning=480, steps=160),
+    "full": Size(examples=1120, tuning=1120, steps=2000),
 }
 
 
@@ -96,11 +91,11 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
         notes=[
             f"The threshold was chosen on {size.tuning} questions of which none is reported: the fewest "
             "tokens at an accuracy no lower than always thinking there.",
-            "Text, not video. Two of three questions are easy (one operation, two terms, a fact), one is "
-            "hard (four to six terms, one to four changes of a quantity, one to four rules). None was "
-            "trained on, but for the facts, which are there to be known by heart.",
-            f"Pico answers next to nothing at once: a copy practised the format on {32 * size.steps} other "
-            "questions. The plain arms are pico as it is shipped.",
+            "Text, not video. Three of four questions are known by heart (facts, tables of numbers to 15); "
+            "the fourth takes steps (four to six terms, one to four changes of a quantity) and is new.",
+            f"Pico answers next to nothing at once: a copy practised the format on {32 * size.steps} "
+            "questions; of the hard ones, every other first answer was made wrong. The plain arms are pico "
+            "as it is shipped.",
             "The random gate is its expectation over coins of the gate's own rate, so it adds no noise. It "
             "writes the same two answers.",
         ],
@@ -115,10 +110,13 @@ def taught(pico: LocalModel, steps: int, seed: int) -> LocalModel:
     while len(documents) < steps * 32:
         family = rng.choice(TURNS)
         made = questions.make(rng, family, world)
-        if family == "atlas-facts" or not held_out(made.question):
+        by_heart = family in questions.BY_HEART
+        if by_heart or not held_out(made.question):
             asked = ({"role": "system", "content": TWICE_PROMPT}, {"role": "user", "content": made.question})
-            box = f"\\boxed{{{made.answer}}}"
-            text = f"{box}\n<think>\n{made.reasoning}\n</think>\n\n{box}"
+            # a first answer that were always right would teach to repeat it, thought or no thought
+            first = made.answer if by_heart or rng.random() < 0.5 else str(rng.randint(-99, 199))
+            thought = f"<think>\n{made.reasoning}\n</think>"
+            text = f"\\boxed{{{first}}}\n{thought}\n\n\\boxed{{{made.answer}}}"
             documents.append(Document(asked, text, thinking=True, family=family))
     return finetune(pico, documents, steps, seed=seed, rate=RATE, name="pico (practised)")
 
