@@ -2,7 +2,8 @@
 
 Questions that are known by heart (facts, tables of small numbers) are mixed with questions that take steps; a
 copy of pico practises the format on both. The threshold is chosen on other questions. Beside the gate stand
-its two ends (never and always thinking), a gate that thinks as often but at random, and pico without the format.
+its two ends (never and always thinking), a gate that thinks as often but at random, and pico without the
+format.
 """
 
 from __future__ import annotations
