@@ -232,7 +232,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.15141",
         venue="ICML 2025",
         parts=(Part("decoding.bandit_speculation", ("BanditSpeculation",)),),
-        status="partial",
+        status="works",
     ),
     System(
         id="dkv-cache",
