@@ -72,7 +72,7 @@ SIZES: dict[Scale, Size] = {
         fitted=(1, 4, 12),
         checked=(2, 8, 16),
     ),
-    "pico": Size(examples=300, tuning=60, timed=40, steps=30, times=4, repeats=3, rounds=3),
+    "pico": Size(examples=250, tuning=40, timed=24, steps=30, times=4, repeats=3, rounds=2),
     "full": Size(examples=3000, tuning=300, timed=300, steps=1000, times=4, repeats=9, rounds=9),
 }
 
@@ -191,7 +191,7 @@ def latency(
         }
     rows = [
         {"large_tokens": n, **break_even(small, large, fitted, n, size)}
-        for n in (4, 8, 16, 32)[: size.rounds + 1]
+        for n in (4, 8, 16, 32)[: 2 * size.rounds]
         for _ in range(size.rounds)
     ]
     errors = mean([abs(row["predicted"] / row["measured"] - 1) for row in rows], seed=seed)
