@@ -31,9 +31,10 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """
     if small(x):
         array = x.numpy()
-        y = array / _root_mean_square(array, eps)
-        y *= weight.numpy()
-        return torch.from_numpy(y)
+        scaled = array / _root_mean_square(array, eps)
+        scaled *= weight.numpy()
+        normalized: Tensor = torch.from_numpy(scaled)
+        return normalized
     if x.is_cuda or x.dtype in (torch.bfloat16, torch.float16):
         y = F.rms_norm(x.float(), (x.shape[-1],), None, eps)
         return y.to(x.dtype) * weight
@@ -60,8 +61,7 @@ def rotate_(x: Tensor, cos: Tensor, sin: Tensor) -> None:
         array *= cos.numpy()
         array += swapped
         return
-    swapped = x.roll(half, -1)
-    torch.addcmul(x * cos, swapped, sin, out=x)
+    torch.addcmul(x * cos, x.roll(half, -1), sin, out=x)
 
 
 def _root_mean_square(array: Any, eps: float) -> Any:

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -200,6 +199,10 @@ class LeanForward(Forward):
             layer.refresh(self._heads, self._kv_heads)
         self._final_norm = self.network.model.norm.weight.data
         self._small = self._small_pass()
+        embedding, head = self.network.model.embed_tokens, self.network.lm_head
+        self._embedding = embedding.weight.data if type(embedding) is nn.Embedding else None
+        plain = type(head) is nn.Linear and head.bias is None
+        self._vocabulary = head.weight.data.t() if plain else None
         if self._rope.device != self.device or self._rope.dtype != self.dtype:
             self._rope = torch.empty(0, 2 * self._head, device=self.device, dtype=self.dtype)
 
@@ -213,12 +216,13 @@ class LeanForward(Forward):
         return SmallPass(layers, self._heads, self._kv_heads, self._head, self._eps)
 
     def embed(self, ids: Tensor) -> Tensor:
-        return self.network.model.embed_tokens(ids)
+        if self._embedding is None:
+            return self.network.model.embed_tokens(ids)
+        return F.embedding(ids, self._embedding)
 
     def table(self) -> Tensor:
         return self.network.model.embed_tokens.weight
 
-    @torch.no_grad()
     def __call__(
         self,
         cache: Cache,
@@ -230,6 +234,9 @@ class LeanForward(Forward):
         hidden: bool = False,
         hook: LayerHook | None = None,
     ) -> Output:
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return self(cache, ids, embeds, valid=valid, all_logits=all_logits, hidden=hidden, hook=hook)
         x = embeds if embeds is not None else self.embed(ids)  # type: ignore[arg-type]
         rows, tokens, size = x.shape
         where = next_positions(cache, tokens, valid)
@@ -239,8 +246,7 @@ class LeanForward(Forward):
         if self._small is not None and hook is None and rows * tokens <= _SMALL_PASS:
             store = cache.block(self.layers, self._kv_heads, self._head, self.dtype)
             mask = self._mask(cache, where, valid)
-            with np.errstate(over="ignore"):
-                x = self._small(x if embeds is None else x.clone(), cos, sin, store, cache.used, mask)
+            x = self._small(x if embeds is None else x.clone(), cos, sin, store, cache.used, mask)
         else:
             x = self._pass(x, cos, sin, self._view(cache, where, valid), hook)
         cache.advance(where, ragged=valid is not None)
@@ -250,7 +256,7 @@ class LeanForward(Forward):
         states = x.view(rows, tokens, size) if hidden else None
         if hidden and not all_logits:
             x = x.view(rows, tokens, size)[:, -1]
-        logits = self.network.lm_head(x)
+        logits = self.network.lm_head(x) if self._vocabulary is None else torch.mm(x, self._vocabulary)
         return Output(logits.view(rows, tokens, -1) if all_logits else logits, states)
 
     def _pass(self, x: Tensor, cos: Tensor, sin: Tensor, view: _View, hook: LayerHook | None) -> Tensor:

@@ -146,11 +146,11 @@ class SmallPass:
     def _feed(self, layer: LayerWeights, b: _Buffers, x: Tensor) -> None:
         _normalize(x.numpy(), layer.norm_2, self.eps, b.root, b.h_)
         torch.mm(b.h, layer.gate_up, out=b.gate_up)
-        # silu(gate) * up; exp overflows to infinity where silu is 0, which is right
-        acted = np.negative(b.gate, b.acted_)
-        np.exp(acted, acted)
+        # silu(gate) * up; silu(2 h) = h (1 + tanh h) does not overflow
+        np.multiply(b.gate, 0.5, b.gate)
+        acted = np.tanh(b.gate, b.acted_)
         acted += 1
-        np.divide(b.gate, acted, acted)
+        acted *= b.gate
         acted *= b.up
         x.addmm_(b.acted, layer.down)
 

@@ -21,6 +21,8 @@ class Int8Linear(nn.Module):
         linear: what it stands for; its bias is kept as it is.
     """
 
+    scale: Tensor
+
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach()
