@@ -1,7 +1,7 @@
 """A pass of few tokens on a CPU, in numpy on torch's memory.
 
-For a small network such a pass costs what its operations cost to launch, and numpy launches one in a third
-of torch's time. So all that stands between the products with the weights is numpy, written into buffers that
+For a small network such a pass costs what its operations cost to launch, and numpy launches one in less
+than half of torch's time. So all that stands between the products with the weights is numpy, in buffers that
 are kept; the products stay torch's, whose threads pay for large networks. Weights, cache and results are
 the tensors of `LeanForward` themselves.
 
