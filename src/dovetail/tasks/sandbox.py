@@ -6,10 +6,10 @@ Some scorers evaluate what a model wrote as an expression (sympy does so through
 judging code once; every call runs in a fork of it, which is killed when its time is up. That costs a few
 milliseconds a call, works from any thread, and leaves no state behind.
 
-The walls: limits on processor and wall-clock time, enforced by signals that cannot be caught; limits on memory, file size and processes; a network
-namespace without interfaces where the system grants one; an audit hook that refuses to open files outside
-Python's own folders, and refuses sockets, subprocesses, signals and ctypes. They stop accidents and simple
-attacks; they are not a virtual machine.
+The walls: limits on processor and wall-clock time, enforced by signals that cannot be caught; limits on
+memory, file size and processes; a network namespace without interfaces where the system grants one; an audit
+hook that refuses to open files outside Python's own folders, and refuses sockets, subprocesses, signals and
+ctypes. They stop accidents and simple attacks; they are not a virtual machine.
 
 POSIX only: elsewhere ``call`` raises `Unsupported`.
 """

@@ -29,7 +29,7 @@ def _parsed(text: str) -> list[object]:
     return found
 
 
-# The grammar's automaton is built, and half of sympy imported, while comparing: forks inherit what this warms up.
+# Comparing builds the grammar's automaton and imports half of sympy: forks inherit what this warms up.
 _WARM_UP = (
     (r"\frac{1}{2}", r"\frac{2}{4}+0"),
     (r"\left(3, \frac{\pi}{2}\right)", "(3, 1.5)"),
