@@ -27,7 +27,7 @@ _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8  # Adam's usual constants, as in t
 
 @dataclass(frozen=True)
 class EntropyMinimization(StepwiseDecoding):
-    """EM-INF (sect. 4): L(z) = H(softmax z) + kl_weight * KL(p_original || softmax z), stopped at H < threshold.
+    """EM-INF (sect. 4): lowers H(softmax z) + kl_weight * KL(p_original || softmax z) until H < threshold.
 
     Stacks in front of what chooses (``em+soft-thinking``); alone it samples at ``temperature``.
 
@@ -165,6 +165,7 @@ def minimize_entropy(
     active = z[rows]
     original = active.softmax(-1)
     mean, square = torch.zeros_like(active), torch.zeros_like(active)
+    running = torch.ones(len(rows), 1, dtype=torch.bool, device=z.device)
     for t in range(1, n_grad_steps + 1):
         logprobs = active.log_softmax(-1)
         p = logprobs.exp()
@@ -175,7 +176,7 @@ def minimize_entropy(
         square.lerp_(gradient.square(), 1 - _BETA_2)
         step = (mean / (1 - _BETA_1**t)) / ((square / (1 - _BETA_2**t)).sqrt() + _EPSILON)
         # A row that was stopped once stays stopped, so all running rows have taken equally many steps.
-        running = entropy >= threshold if t == 1 else running & (entropy >= threshold)
+        running = running & (entropy >= threshold)
         active = torch.where(running, active - lr * step, active)
     z[rows] = active
     return z
