@@ -53,8 +53,8 @@ SIZES: dict[Scale, Size] = {
     "pico": Size(
         "chain-sum:min_terms=5,max_terms=7",
         training=160,
-        tuning=150,
-        examples=700,
+        tuning=140,
+        examples=450,
         samples=8,
         n=4,
         grid=(1, 2, 3, 4, 6),
