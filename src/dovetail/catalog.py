@@ -212,7 +212,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.14827",
         venue="",
         parts=(Part("decoding.mixture_of_inputs", ("MixtureOfInputs",)),),
-        status="partial",
+        status="works",
     ),
     System(
         id="soft-thinking",
