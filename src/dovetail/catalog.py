@@ -251,7 +251,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.14467",
         venue="",
         parts=(Part("decoding.layer_skipping", ("L2AdaptiveComputation",)),),
-        status="partial",
+        status="works",
     ),
     System(
         id="vg-search",
