@@ -36,12 +36,13 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
         normalized: Tensor = torch.from_numpy(scaled)
         return normalized
     if x.is_cuda or x.dtype in (torch.bfloat16, torch.float16):
-        y = F.rms_norm(x.float(), (x.shape[-1],), None, eps)
+        y: Tensor = F.rms_norm(x.float(), (x.shape[-1],), None, eps)
         return y.to(x.dtype) * weight
     # On a CPU `F.rms_norm` is a chain of twice as many operations.
     length = torch.linalg.vector_norm(x, 2, -1, keepdim=True)
     scale = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-    return (x * scale).mul_(weight)
+    normed: Tensor = (x * scale).mul_(weight)
+    return normed
 
 
 def rotate_(x: Tensor, cos: Tensor, sin: Tensor) -> None:

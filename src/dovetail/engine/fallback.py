@@ -13,7 +13,7 @@ from dovetail.core import Unsupported
 from dovetail.engine.forward import Cache, Forward, LayerHook, Output, next_positions, visible
 
 
-class _Adapter(HFCache):  # type: ignore[misc]
+class _Adapter(HFCache):
     """Our cache under transformers' interface, for the length of one forward pass."""
 
     def __init__(self, cache: Cache, tokens: int) -> None:
@@ -48,7 +48,7 @@ class TransformersForward(Forward):
     """
 
     def __init__(self, network: PreTrainedModel) -> None:
-        self.network = network
+        self.network: Any = network
         config = network.config.get_text_config(decoder=True)
         kinds = set(getattr(config, "layer_types", None) or ())
         if getattr(network, "_is_stateful", False) or kinds - {"full_attention", "sliding_attention"}:
@@ -62,21 +62,24 @@ class TransformersForward(Forward):
         self._mixed = "sliding_attention" in kinds
         self.layers = config.num_hidden_layers
         self.hidden_size = config.hidden_size
-        self.vocab_size = network.get_output_embeddings().weight.shape[0]
+        self.vocab_size = self.network.get_output_embeddings().weight.shape[0]  # type: ignore[no-untyped-call]
         self.max_positions = getattr(config, "max_position_embeddings", None) or 1 << 30
         self._blocks = _blocks(network, self.layers)
         self._table: Tensor | None = None
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
-        return self.network.get_input_embeddings().weight.device
+        device: torch.device = self.network.get_input_embeddings().weight.device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:  # type: ignore[override]
-        return self.network.get_input_embeddings().weight.dtype
+        dtype: torch.dtype = self.network.get_input_embeddings().weight.dtype
+        return dtype
 
     def embed(self, ids: Tensor) -> Tensor:
-        return self.network.get_input_embeddings()(ids)
+        embeddings: Tensor = self.network.get_input_embeddings()(ids)
+        return embeddings
 
     def refresh(self) -> None:
         self._table = None

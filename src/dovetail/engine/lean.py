@@ -33,7 +33,7 @@ _SMALL_PASS = 32  # tokens in all
 class _Fused:
     """Linear layers that read the same input, as one product."""
 
-    def __init__(self, linears: Sequence[nn.Module]) -> None:
+    def __init__(self, linears: Sequence[Any]) -> None:
         self.linears = linears
         self.sizes: list[int] = []
         self.weight: Tensor | None = None
@@ -84,7 +84,10 @@ def _share(parts: Sequence[Tensor]) -> Tensor:
 class _Layer:
     """One decoder layer's modules, as the step reads them."""
 
-    def __init__(self, block: nn.Module) -> None:
+    norm_1: Tensor
+    norm_2: Tensor
+
+    def __init__(self, block: Any) -> None:
         attention, mlp = block.self_attn, block.mlp
         self.norms = block.input_layernorm, block.post_attention_layernorm
         self.qkv = _Fused([attention.q_proj, attention.k_proj, attention.v_proj])
@@ -155,7 +158,7 @@ class LeanForward(Forward):
     """
 
     def __init__(self, network: PreTrainedModel) -> None:
-        self.network = network
+        self.network: Any = network
         config = network.config
         self.layers = config.num_hidden_layers
         self.hidden_size = config.hidden_size
@@ -188,11 +191,13 @@ class LeanForward(Forward):
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
-        return self.network.model.embed_tokens.weight.device
+        device: torch.device = self.network.model.embed_tokens.weight.device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:  # type: ignore[override]
-        return self.network.model.embed_tokens.weight.dtype
+        dtype: torch.dtype = self.network.model.embed_tokens.weight.dtype
+        return dtype
 
     def refresh(self) -> None:
         for layer in self._layers:
@@ -216,12 +221,14 @@ class LeanForward(Forward):
         return SmallPass(layers, self._heads, self._kv_heads, self._head, self._eps)
 
     def embed(self, ids: Tensor) -> Tensor:
-        if self._embedding is None:
-            return self.network.model.embed_tokens(ids)
-        return F.embedding(ids, self._embedding)
+        if self._embedding is not None:
+            return F.embedding(ids, self._embedding)
+        embeddings: Tensor = self.network.model.embed_tokens(ids)
+        return embeddings
 
     def table(self) -> Tensor:
-        return self.network.model.embed_tokens.weight
+        table: Tensor = self.network.model.embed_tokens.weight
+        return table
 
     def __call__(
         self,
@@ -298,15 +305,14 @@ class LeanForward(Forward):
             return _View(rows, tokens, True, slots, keys, values, mask, causal)
         if causal:
             mask = self._mask(cache, where, valid)
-        keys, values = (store[:, i].flatten(1, 2)[:, :, :end] for i in (0, 1))
+        every_key, every_value = (store[:, i].flatten(1, 2)[:, :, :end] for i in (0, 1))
         if mask is None:
             mask = torch.zeros((), dtype=self.dtype).expand(1, 1, 1)
         else:
             shape = (rows, self._kv_heads, self._group, tokens, end)
             mask = mask[:, :, None].expand(shape).reshape(-1, self._group * tokens, end)
-        return _View(
-            rows, tokens, False, slots, keys.transpose(2, 3).unbind(0), values.unbind(0), mask, False
-        )
+        keys, values = every_key.transpose(2, 3).unbind(0), every_value.unbind(0)
+        return _View(rows, tokens, False, slots, keys, values, mask, False)
 
     def _mask(self, cache: Cache, where: Tensor, valid: Tensor | None) -> Tensor | None:
         """The additive mask [B, 1, T, C + T], None where nothing is hidden."""
@@ -335,6 +341,7 @@ class LeanForward(Forward):
         q = qkv[:, :, :heads]
         keys, values = view.keys[index], view.values[index]
         if not view.fused:
+            assert view.mask is not None
             q = q.view(rows, tokens, kv, group, size).permute(0, 2, 3, 1, 4)
             q = q.reshape(rows * kv, group * tokens, size)
             scores = torch.baddbmm(view.mask, q, keys, alpha=self._scale)
@@ -366,8 +373,9 @@ class LeanForward(Forward):
         return _residual(x, F.silu(gate).mul_(up), layer.down)
 
 
-def _residual(x: Tensor, y: Tensor, linear: nn.Module) -> Tensor:
+def _residual(x: Tensor, y: Tensor, linear: Any) -> Tensor:
     """x + linear(y), in one operation where it can be."""
     if type(linear) is nn.Linear and linear.bias is None:
         return torch.addmm(x, y, linear.weight.t())
-    return x + linear(y)
+    added: Tensor = linear(y)
+    return x + added
