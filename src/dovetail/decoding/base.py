@@ -163,11 +163,11 @@ def with_inner(decoding: Any, modifiers: Sequence[StepwiseDecoding]) -> Any:
     return replace(decoding, inner=chain([*modifiers, decoding.inner]))
 
 
-def describe(decoding: Decoding) -> dict[str, Any]:
-    """Class and parameters, for the record."""
-    values: dict[str, Any] = {"class": _name(decoding)}
-    for f in fields(decoding):  # type: ignore[arg-type]
-        value = getattr(decoding, f.name)
+def describe(method: Any) -> dict[str, Any]:
+    """Class and parameters of a decoding or prompting method, for the record."""
+    values: dict[str, Any] = {"class": _name(method)}
+    for f in fields(method):
+        value = getattr(method, f.name)
         if isinstance(value, Decoding):
             value = describe(value)
         elif isinstance(value, tuple) and any(isinstance(v, Decoding) for v in value):
@@ -176,5 +176,5 @@ def describe(decoding: Decoding) -> dict[str, Any]:
     return values
 
 
-def _name(decoding: Decoding) -> str:
-    return type(decoding).__name__
+def _name(method: Any) -> str:
+    return type(method).__name__

@@ -61,7 +61,7 @@ class Sampling(StepwiseDecoding):
     def api_parameters(self) -> Mapping[str, Any]:
         parameters: dict[str, Any] = {"temperature": self.temperature, "top_p": self.top_p}
         # Not in OpenAI's API; vLLM and SGLang take them in the request's body.
-        extra = {"top_k": self.top_k} if self.top_k else {}
+        extra: dict[str, float] = {"top_k": self.top_k} if self.top_k else {}
         extra |= {"min_p": self.min_p} if self.min_p else {}
         return parameters | ({"extra_body": extra} if extra else {})
 

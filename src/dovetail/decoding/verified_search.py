@@ -329,7 +329,9 @@ class _Wave:
                 continue
             members.sort(key=lambda i: slots[i])
             members = self._distinct(batch, members)
-            kept = self.search.keep(*([x[i] for i in members] for x in (scores, done, slots)))
+            kept = self.search.keep(
+                [scores[i] for i in members], [done[i] for i in members], [slots[i] for i in members]
+            )
             rows += [members[i] for i in kept]
         return batch.select(self._tensor(rows))
 

@@ -123,6 +123,7 @@ def _from_folder(
 
     checkpoint.check_folder(folder, name)
     if masked_diffusion_checkpoint.knows(folder):
+        network: Any
         network, tokenizer = masked_diffusion_checkpoint.read(folder, name, **placed)
     else:
         network, tokenizer = checkpoint.read(str(folder), name, trust_remote_code=trust, **placed)

@@ -60,7 +60,7 @@ class MaskedDiffusionConfig(PreTrainedConfig):
         self.max_position_embeddings, self.rope_theta = max_position_embeddings, rope_theta
         self.rms_norm_eps, self.mask_token_id, self.logit_shift = rms_norm_eps, mask_token_id, logit_shift
         self.canvas_length, self.qkv_bias, self.qk_norm = canvas_length, qkv_bias, qk_norm
-        super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)
+        super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)  # type: ignore[call-arg]
 
 
 class KeyValues:
@@ -204,7 +204,7 @@ class MaskedDiffusionLM(PreTrainedModel):
     config_class = MaskedDiffusionConfig
     base_model_prefix = "model"
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012 (transformers' own form)
-    _no_split_modules = ("_Layer",)
+    _no_split_modules = ["_Layer"]  # noqa: RUF012
     _supports_sdpa = True
 
     def __init__(self, config: MaskedDiffusionConfig) -> None:

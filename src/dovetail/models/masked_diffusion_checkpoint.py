@@ -72,10 +72,11 @@ def read(
     _load(network, state, name)
     network.config.name_or_path = name
     if dtype != "auto":
-        network = network.to(dtype=cast(torch.dtype, dtype))
+        network.to(dtype=cast(torch.dtype, dtype))  # type: ignore[call-arg]
     if int8:
         to_int8_(network)
-    return network.to(device=device).eval(), _tokenizer(folder, name, kind, network)
+    network.to(device=device)  # type: ignore[call-arg]
+    return network.eval(), _tokenizer(folder, name, kind, network)
 
 
 def _load(network: MaskedDiffusionLM, state: dict[str, Tensor], name: str) -> None:
@@ -103,7 +104,7 @@ def _tokenizer(folder: Path, name: str, kind: str, network: MaskedDiffusionLM) -
         tokenizer = (Qwen2Tokenizer if plain else AutoTokenizer).from_pretrained(folder)
     except Exception as error:  # tokenizers raise bare Exceptions
         raise BadData(f"{name}'s tokenizer could not be read: {error}") from error
-    rows = network.get_input_embeddings().weight.shape[0]
+    rows = cast(torch.nn.Embedding, network.get_input_embeddings()).num_embeddings
     if tokenizer.vocab_size > rows:
         raise BadData(
             f"{name}'s tokenizer has {tokenizer.vocab_size} tokens and its network {rows} embeddings"

@@ -84,7 +84,7 @@ def finetune(
         loss = 0.0
         for ids, labels in loaded:
             part = token_losses(network, ids, labels).sum() / learned
-            part.backward()
+            part.backward()  # type: ignore[no-untyped-call]
             loss += float(part.detach())
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for updater, peak in zip(updaters, peaks, strict=True):

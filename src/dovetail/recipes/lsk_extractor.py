@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,13 +126,18 @@ class Measured:
 def measure(model: LocalModel, train: Sequence[Example], test: Sequence[Example], seed: int) -> Measured:
     """Fits the router on the training questions and asks the test questions in every way."""
     arms = {language: [InLanguage(language)] for language in LANGUAGES}
-    settings = {"seed": seed, "max_new_tokens": MAX_NEW_TOKENS, "thinking": False, "batch": 64}
+    settings: dict[str, Any] = {
+        "seed": seed,
+        "max_new_tokens": MAX_NEW_TOKENS,
+        "thinking": False,
+        "batch": 64,
+    }
     first = compare(model, asked("train", train), arms, limit=None, progress=False, **settings)
     right, _ = matrix(first, train)
     router = LanguageKnowledgeRouter().bound(model).fit([e.question for e in train], right, LANGUAGES)
     router = replace(router, embed="hidden")
     best = best_language(right, LANGUAGES)
-    every = {**arms, "routed": [router]}
+    every: dict[str, list[Any]] = {**arms, "routed": [router]}
     report = compare(model, asked("test", test), every, limit=None, baseline=best, progress=False, **settings)
     found, answers = matrix(report, test)
     votes = [float(majority(given) == e.reference) for given, e in zip(answers, test, strict=True)]
@@ -201,7 +207,9 @@ def recipe_arms(name: str, measured: Measured, seed: int) -> list[RecipeArm]:
     return arms
 
 
-def learning_curve(measured: Measured, train: Sequence[Example], test: Sequence[Example], model: LocalModel):
+def learning_curve(
+    measured: Measured, train: Sequence[Example], test: Sequence[Example], model: LocalModel
+) -> dict[str, Any]:
     """Routed accuracy by the number of training questions."""
     questions, asked_of = [e.question for e in train], [e.question for e in test]
     sizes = [n for n in (12, 25, 50, 100, len(train)) if 12 <= n <= len(train)]

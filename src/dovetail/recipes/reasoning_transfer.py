@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -102,7 +103,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "families": FAMILIES,
             "examples": len(examples),
             "timed": size.timed,
-            "confidence_threshold": arms["confidence"].decoding.threshold,  # type: ignore[attr-defined]
+            "confidence_threshold": arms["confidence"].decoding.threshold,
         },
         notes=[
             f"The large model is pico after {64 * size.steps} sums of practice, half of them answered "
@@ -145,7 +146,8 @@ def grown(model: LocalModel, times: int) -> LocalModel:
     config = deepcopy(old.config)
     config.num_hidden_layers = times * old.config.num_hidden_layers
     config.layer_types = [t for t in old.config.layer_types for _ in range(times)]
-    network = type(old)(config).to(old.dtype).eval()
+    network: Any = type(old)(config)
+    network = network.to(old.dtype).eval()
     network.model.embed_tokens.load_state_dict(old.model.embed_tokens.state_dict())
     network.model.norm.load_state_dict(old.model.norm.state_dict())
     network.lm_head.load_state_dict(old.lm_head.state_dict())
@@ -164,7 +166,9 @@ def latency(
     small: LocalModel, large: LocalModel, size: Size, seed: int
 ) -> tuple[list[RecipeArm], list[Claim], dict[str, object]]:
     """Fits both models' latency, tests it on other lengths, and looks for break-even where it predicts it."""
-    arms, claims, series = [], [], {}
+    arms: list[RecipeArm] = []
+    claims: list[Claim] = []
+    series: dict[str, object] = {}
     fitted: dict[str, LatencyModel] = {}
     models = {"small": small, "large": large}
     learned = profiles(models, (24, 96), size.fitted, size)
@@ -284,7 +288,7 @@ def policies(
     small: LocalModel, draft: LocalModel, large: LocalModel, threshold: float
 ) -> dict[str, Contestant]:
     def transfer(policy: str, by: LocalModel = small, **options: float) -> ReasoningTransfer:
-        return ReasoningTransfer(by, policy, **options)  # type: ignore[arg-type]
+        return ReasoningTransfer(by, policy, **options)
 
     alone = {
         f"{name} {mode}": Contestant(model, Greedy(), thinking, f"the {name} model alone, {how}")

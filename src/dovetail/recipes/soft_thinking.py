@@ -217,7 +217,7 @@ def choose_thresholds(model: LocalModel, task: Task, examples: Sequence[Example]
 def taught_to_linger(model: LocalModel, steps: int, seed: int) -> LocalModel:
     """A copy of pico that goes on talking, always in the same words, when it has found its result."""
     rng = random.Random(f"soft-thinking-{seed}")
-    documents = []
+    documents: list[Document] = []
     while len(documents) < 32 * steps:
         made = chain_sum(rng, "stepwise", (3, 6), (1, 2))
         if held_out(made.question):

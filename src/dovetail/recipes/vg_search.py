@@ -176,13 +176,13 @@ def tuned(
     """The search with the aggregation that suits beam search best, and its profile over the grid of g."""
 
     def profile(agg: str, gs: Sequence[int]) -> dict[tuple[int, int], tuple[float, float]]:
-        tried = replace(search, agg=agg)  # type: ignore[arg-type]
+        tried = replace(search, agg=agg)
         pairs = [(g, search.n) for g in gs]
         return measure(tried, model.engine, questions.prompts, LIMITS, questions.right, pairs)
 
     beams = {agg: profile(agg, (1,)) for agg in ("last", "min")}
     agg = max(beams, key=lambda a: beams[a][1, search.n][0])
-    return replace(search, agg=agg), beams[agg] | profile(agg, [g for g in grid if g > 1])  # type: ignore[arg-type]
+    return replace(search, agg=agg), beams[agg] | profile(agg, [g for g in grid if g > 1])
 
 
 def measured(model: LocalModel, questions: Questions, decoding: Decoding) -> Measured:

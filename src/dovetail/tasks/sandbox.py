@@ -250,10 +250,10 @@ def _in_child(
             answer = _receive(pipe, PATIENCE * seconds)
         late = time.monotonic() >= deadline
         os.kill(child, signal.SIGKILL)  # no harm to one that has ended: its status stays
-        _, status = os.waitpid(child, 0)
+        _, ending = os.waitpid(child, 0)
     if answer is not None:
         return answer
-    if late or (os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGPROF, signal.SIGXCPU)):
+    if late or (os.WIFSIGNALED(ending) and os.WTERMSIG(ending) in (signal.SIGPROF, signal.SIGXCPU)):
         return b"t", b""
     return b"e", b"the process died (out of memory, or a crash)"
 

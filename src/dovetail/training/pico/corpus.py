@@ -452,7 +452,7 @@ SECOND = Lesson(
 
 def problem(rng: random.Random, family: str, style: str, world: World, lesson: Lesson = FIRST) -> Problem:
     """One problem of `family`, reasoned in `style`; never a held-out question."""
-    make: Callable[..., Problem] = {
+    families: dict[str, Callable[..., Problem]] = {
         "chain-sum": chain_sum,
         "countdown": partial(countdown, warmer=lesson.warmer),
         "atlas-multihop": partial(
@@ -463,7 +463,8 @@ def problem(rng: random.Random, family: str, style: str, world: World, lesson: L
         "logic": logic,
         "atlas-facts": lambda r, s: atlas_facts(r, s, world),
         "atlas-unknown": lambda r, s: atlas_unknown(r, s, world),
-    }[family]
+    }
+    make = families[family]
     while True:
         made = make(rng, style)
         # the closed-book families are there to be memorised, so nothing of them is held out
