@@ -310,7 +310,7 @@ SYSTEMS: tuple[System, ...] = (
             Part("prompting.structure_of_thought", ("StructureOfThought",)),
             Part("benchmarks.text_to_structure", ("TextToStructure",)),
         ),
-        status="partial",
+        status="works",
     ),
     System(
         id="prior-prompt",
