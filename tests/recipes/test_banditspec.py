@@ -15,7 +15,7 @@ def test_the_simulated_regret_comes_with_its_curve():
     assert len(arms) == len(series) == 4
     assert [c.main for c in claims] == [False] * 4
     chance, bandit = series["regret by tokens: random"], series["regret by tokens: UCBSpec"]
-    assert chance["x"] == bandit["x"] == [250, 500]
+    assert chance["x"] == bandit["x"] == [100, 250]
     assert all(0 < a < b for a, b in zip(bandit["y"], chance["y"], strict=True))
 
 

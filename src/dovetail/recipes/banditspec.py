@@ -29,15 +29,15 @@ from dovetail.models.local import LocalModel
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 
 TASKS = ("chain-sum", "countdown", "atlas-multihop")
-LIMITS = Limits(max_new_tokens=300)
-PER_TASK: dict[Scale, int] = {"smoke": 2, "pico": 10, "full": 200}
+LIMITS: dict[Scale, Limits] = {"smoke": Limits(32), "pico": Limits(300), "full": Limits(300)}
+PER_TASK: dict[Scale, int] = {"smoke": 1, "pico": 10, "full": 200}
 REPEATS: dict[Scale, int] = {"smoke": 1, "pico": 2, "full": 3}
 LENGTHS = (2, 4, 6)
 TEMPERATURE = 2.0
 # The simulation of the spec: four arms, L = 4.
 ACCEPTANCE, LONGEST = (0.3, 0.5, 0.7, 0.85), 4
 TEXTS: dict[Scale, tuple[int, ...]] = {
-    "smoke": (250, 500),
+    "smoke": (100, 250),
     "pico": (500, 1000, 2000, 4000, 8000),
     "full": (500, 2000, 8000, 32000),
 }
@@ -57,7 +57,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # more do not speed up a model of this size
     try:
-        measured = measure(pico, decodings(drafters), prompts, REPEATS[scale])
+        measured = measure(pico, decodings(drafters), prompts, LIMITS[scale], REPEATS[scale])
         passes = pass_costs(pico, draft, 5 if scale == "smoke" else 60)
     finally:
         torch.set_num_threads(threads)
@@ -217,19 +217,19 @@ def _described(decoding: Decoding) -> str:
 
 
 def measure(
-    pico: LocalModel, ways: Mapping[str, Decoding], prompts: Sequence[Prompt], repeats: int
+    pico: LocalModel, ways: Mapping[str, Decoding], prompts: Sequence[Prompt], limits: Limits, repeats: int
 ) -> dict[str, Measured]:
     """Writes all prompts one after the other in every way, in turns, so that a slow spell slows all."""
     engine = Engine(pico.network, pico.tokenizer, name=pico.name, max_rows=1)
     for decoding in ways.values():
-        decoding.generate(engine, prompts[:2], LIMITS)  # what is done once: kernels, buffers
+        decoding.generate(engine, prompts[:1], limits)  # what is done once: kernels, buffers
     taken: dict[str, list[list[float]]] = {name: [] for name in ways}
     completions: dict[str, list[Completion]] = {}
     names = list(ways)
     for turn in range(repeats):
         start = turn * len(names) // repeats
         for name in names[start:] + names[:start]:
-            completions[name] = ways[name].generate(engine, prompts, LIMITS)
+            completions[name] = ways[name].generate(engine, prompts, limits)
             taken[name].append([c.cost.seconds for c in completions[name]])
     return {
         name: Measured(name, ways[name], completions[name], np.median(taken[name], axis=0).tolist())
@@ -346,11 +346,11 @@ def exactness_claims(
         for ids, c in zip(plain, m.completions, strict=True)
     ]
     some = prompts[: 8 if scale == "smoke" else 64]
-    sampled = [c.token_ids for c in Sampling().generate(pico.engine, some, LIMITS)]
+    sampled = [c.token_ids for c in Sampling().generate(pico.engine, some, LIMITS[scale])]
     bandit = BanditSpeculation(EXP3Spec(), tuple(drafters), inner=Sampling())
-    again = [c.token_ids for c in bandit.generate(pico.engine, some, LIMITS)]
+    again = [c.token_ids for c in bandit.generate(pico.engine, some, LIMITS[scale])]
     shared = float(np.mean([a == b for a, b in zip(sampled, again, strict=True)]))
-    p = goodness_of_fit(pico, drafters, 400 if scale == "smoke" else 4000)
+    p = goodness_of_fit(pico, drafters, 200 if scale == "smoke" else 4000)
     return [
         Claim(
             f"greedy: all {len(same)} texts of all arms and bandits are plain decoding's, token for token",
