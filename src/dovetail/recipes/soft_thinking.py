@@ -54,7 +54,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(examples=4, tuning=2, samples=2, steps=1, rounds=1),
-    "pico": Size(examples=300, tuning=60, samples=2, steps=48, rounds=12),
+    "pico": Size(examples=300, tuning=60, samples=2, steps=30, rounds=12),
     "full": Size(examples=500, tuning=100, samples=16, steps=0, rounds=12),
 }
 
@@ -105,8 +105,6 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
         notes=[
             f"Seed {seed + 1} chose the thresholds ({size.tuning} questions), seed {seed} is reported.",
             '"taught" is pico after fine-tuning on sums after which it says their result several times over.',
-            "As shipped, pico has met no mixture of tokens: on sums, and most of all in countdown's search, "
-            "thinking in mixtures costs it accuracy, as the paper warns of small models.",
             "Thinking tokens are over all answers, right or wrong; the paper counts the right ones alone.",
         ],
     )
@@ -225,7 +223,7 @@ def taught_to_linger(model: LocalModel, steps: int, seed: int) -> LocalModel:
         thoughts = f"{made.reasoning}\n{LINGERING.format(made.answer)}"
         completion = f"<think>\n{thoughts}\n</think>\n\n\\boxed{{{made.answer}}}"
         documents.append(Document(({"role": "user", "content": made.question},), completion, thinking=True))
-    return finetune(model, documents, steps, seed=seed, rate=0.1, name="pico (taught to linger)")
+    return finetune(model, documents, steps, seed=seed, rate=0.3, name="pico (taught to linger)")
 
 
 def overhead(model: LocalModel, examples: Sequence[Example], rounds: int) -> Claim:
