@@ -86,6 +86,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeModel:
     monkeypatch.setattr(models, "load", lambda name, **options: model)
     monkeypatch.setattr(tasks, "task", lambda name, **parameters: sums(**parameters), raising=False)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "140")  # a narrow terminal's table has other headings
     return model
 
 

@@ -274,7 +274,7 @@ SYSTEMS: tuple[System, ...] = (
             Part("decoding.reasoning_transfer", ("ReasoningTransfer",)),
             Part("decoding.latency", ("LatencyModel", "fit_latency_model", "break_even_tokens")),
         ),
-        status="works",
+        status="partial",
     ),
     System(
         id="videoauto-r1",

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class DovetailError(Exception):
     """Base of all errors that are the caller's to mend; the command line prints them in one line."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are unpickled by calling their class with the message, which ours do not take.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[DovetailError], args: tuple[Any, ...], state: dict[str, Any]) -> DovetailError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class InvalidValue(DovetailError, ValueError):
