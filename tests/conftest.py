@@ -51,6 +51,7 @@ def build_network(family: str, seed: int = 0, **overrides: Any) -> Any:
             **(grouped | {"head_dim": 8, "sliding_window": 6} | overrides)
         ),
         "gpt-neox": lambda: t.GPTNeoXConfig(**(size | overrides)),
+        "gpt2": lambda: t.GPT2Config(**(size | {"n_positions": size["max_position_embeddings"]} | overrides)),
         "gemma2": lambda: t.Gemma2Config(**(grouped | {"head_dim": 8, "sliding_window": 6} | overrides)),
     }[family]()
     network = t.AutoModelForCausalLM.from_config(config).eval()

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 import pytest
+import torch
 from comparison_fakes import NeedsMore
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,12 +50,78 @@ def test_a_label_of_ones_own() -> None:
     assert "sampling:temperature=0.3" in arm.description
 
 
+@dataclass(frozen=True)
+class Says(StepwiseDecoding):
+    """Has fields of other kinds than the methods that are there."""
+
+    text: str = "one"
+    table: Any = None
+    knowledge: object = None
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    weights: object = field(default_factory=lambda: np.zeros(2))
+    more: tuple = ()
+
+
+@pytest.fixture
+def says(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+    import types
+
+    import dovetail.decoding as decoding
+
+    module = types.ModuleType("dovetail.decoding.says")
+    module.Says = Says  # type: ignore[attr-defined]
+    monkeypatch.setattr(Says, "__module__", module.__name__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(decoding.NAMES, "says", ("says", "Says"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ("says:text=Think,  then answer", "Think,  then answer"),
+        ("says:text= a ,b, c ,table=3", "a ,b, c"),
+        ("says:text='Let x=1, y=2 + z'", "Let x=1, y=2 + z"),
+        ('says:text="a)",table=3', "a)"),
+        ("says:text=don't, say 'no'", "don't, say 'no'"),
+        ("says:text='only one", "'only one"),
+        ("says:text=''", ""),
+    ],
+)
+def test_texts_keep_their_spaces_commas_and_marks(says: None, spec: str, text: str) -> None:
+    assert parse(spec).decoding.text == text
+    assert parse(f"{spec}+sampling").decoding.parts[0].text == text
+    assert parse(name_of(Says(text))).decoding == Says(text)
+
+
+def test_arrays_deep_within_a_method_are_named_and_told_apart(says: None) -> None:
+    """Arrays have no truth value, and their repr leaves out what is in the middle."""
+    one, other = np.zeros(5000), np.zeros(5000)
+    other[2500] = 1
+    methods = [Says(knowledge=Knowledge(a, (a, {"b": a}))) for a in (one, other)]
+    assert name_of(methods[0]) == (
+        "says:knowledge=(Knowledge:weights=<5000 float64>,more=[<5000 float64>,{b: <5000 float64>}])"
+    )
+    first, second = (resolve([m])[0].settings() for m in methods)
+    assert first != second
+    assert first == resolve([Says(knowledge=Knowledge(one.copy(), (one, {"b": one})))])[0].settings()
+    assert name_of(Says(knowledge=Knowledge())) == "says:knowledge=(Knowledge)"
+    assert name_of(Says(table=torch.ones(2, 3))) == "says:table=<2x3 torch.float32>"
+
+
+def test_functions_are_recorded_without_their_address(says: None) -> None:
+    recorded = resolve([Says(table=test_a_name_alone_has_the_defaults)])[0].settings()["decoding"]["table"]
+    assert recorded == f"{__name__}.test_a_name_alone_has_the_defaults"
+
+
 @pytest.fixture
 def shift(monkeypatch: pytest.MonkeyPatch) -> type:
     """A modifier under the name `shift` in the decoding table."""
     import sys
     import types
-    from dataclasses import dataclass
 
     import dovetail.decoding as decoding
 

@@ -11,7 +11,7 @@ from dovetail.core import Completion, InvalidValue, Limits, Prompt
 from dovetail.engine import Choice, Engine, LeanForward, Stepwise, TransformersForward
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral", "gpt-neox", "gemma2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral", "gpt-neox", "gpt2", "gemma2"])
 def test_greedy_writes_what_transformers_writes(family, tiny_network, tiny_tokenizer, tiny_prompts):
     network = tiny_network(family)
     engine = Engine(network, tiny_tokenizer)
@@ -69,6 +69,33 @@ def test_costs_count_every_token(tiny_engine, tiny_prompts):
         assert c.cost.tokens_read == len(prompt.ids)
         assert c.cost.tokens_written == len(c.token_ids) == c.cost.forward_passes
         assert c.cost.seconds > 0
+
+
+def test_every_second_is_counted_once(tiny_network, tiny_tokenizer, tiny_prompts, monkeypatch):
+    """Rows join while others write, done rows wait in the batch: the shares still sum to the time spent."""
+    now = 0.0
+    monkeypatch.setattr("dovetail.engine.engine.time.perf_counter", lambda: now)
+    network = tiny_network("qwen3")
+
+    class Slow(LeanForward):
+        def __call__(self, *arguments, **options):
+            nonlocal now
+            now += 1.0
+            return super().__call__(*arguments, **options)
+
+    class Thoughtful(Stepwise):
+        def choose(self, logits, rows):
+            nonlocal now
+            now += 0.5
+            return super().choose(logits, rows)
+
+    engine = Engine(network, tiny_tokenizer, forward=Slow(network), max_rows=20)
+    alone = engine.generate(tiny_prompts(1), Limits(5), Thoughtful())[0]
+    assert alone.cost.seconds == now == 1.5 * len(alone.token_ids)
+    now = 0.0
+    done = engine.generate(tiny_prompts(50), Limits(30), Thoughtful())
+    assert len({len(c.token_ids) for c in done}) > 3
+    assert sum(c.cost.seconds for c in done) == pytest.approx(now)
 
 
 def test_logprobs_are_the_models_own(tiny_engine, tiny_prompts):
@@ -137,6 +164,30 @@ def test_the_context_is_a_limit(tiny_engine, tiny_prompts):
     with pytest.raises(InvalidValue, match=r"prompts\[0\]"):
         tiny_engine.generate([Prompt((), "")], Limits(4))
     assert tiny_engine.generate([], Limits(4)) == []
+
+
+def test_done_rows_that_wait_stay_within_the_context(tiny_network, tiny_tokenizer, tiny_prompts):
+    """Learned positions are a table: a row that ended at its last entry must not be read beyond it."""
+    network = tiny_network("gpt2", max_position_embeddings=40, n_positions=40)
+    engine = Engine(network, tiny_tokenizer)
+    full = Prompt((), "x", tuple([5] * 38), 1)
+    prompts = [full, *tiny_prompts(30)]
+    seen = []
+    forward = engine.forward
+
+    class Watched(type(forward)):
+        def __call__(self, cache, *arguments, **options):
+            out = super().__call__(cache, *arguments, **options)
+            seen.append(int(cache.where.max()))
+            return out
+
+    engine.forward = Watched(network)
+    done = engine.generate(prompts, Limits(20))
+    assert len(done[0].token_ids) <= 2
+    assert max(len(c.token_ids) for c in done) > 10, "the full row has to wait for others"
+    assert max(seen) == 39
+    alone = [engine.generate([p], Limits(20))[0].token_ids for p in prompts[:6]]
+    assert [c.token_ids for c in done[:6]] == alone
 
 
 def test_a_method_may_abort_and_report(tiny_engine, tiny_prompts):

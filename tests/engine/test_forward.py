@@ -10,7 +10,7 @@ from dovetail.engine import LeanForward, TransformersForward
 
 LEAN = ["llama", "qwen2", "qwen3", "mistral"]
 PATHS = [(LeanForward, f) for f in LEAN] + [
-    (TransformersForward, f) for f in ["qwen3", "mistral", "mistral-window", "gpt-neox", "gemma2"]
+    (TransformersForward, f) for f in ["qwen3", "mistral", "mistral-window", "gpt-neox", "gpt2", "gemma2"]
 ]
 LENGTHS = (8, 11, 12)
 
@@ -85,6 +85,39 @@ def test_crop_fork_and_reorder(path):
     tokens = torch.stack([ids[2, 5:8], ids[0, 7:10], ids[1, 11:14], ids[0, 7:10]])
     logits = forward(cache, tokens, all_logits=True).logits
     close(logits, torch.stack([expected[2, 5:8], expected[0, 7:10], expected[1, 11:14], expected[0, 7:10]]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rows", [1, 3])
+def test_rejected_drafts_are_retracted(path, rows):
+    """Four tokens are read, and each row keeps some of them: what follows is as if the rest never was."""
+    forward, ids, expected = path
+    cache = forward.cache(rows)
+    forward(cache, ids[:rows, :8])
+    drafted = ids[:rows, 8:12].clone()
+    kept = torch.tensor([2, 0, 3])[:rows]
+    for row, n in enumerate(kept.tolist()):
+        drafted[row, n:] = (drafted[row, n:] + 7) % 94  # wrong ones
+    forward(cache, drafted)
+    lengths = 8 + kept
+    cache.retract(4, lengths, int(kept.max()))
+    assert cache.used == 8 + int(kept.max())
+    assert cache.positions.tolist() == lengths.tolist()
+    assert cache.holes == (rows > 1)
+    for row, n in enumerate(lengths.tolist()):
+        assert cache.where[row, : cache.used].tolist() == [*range(n), *[-1] * (cache.used - n)]
+    for step in range(3):
+        tokens = torch.stack([ids[row, n + step] for row, n in enumerate(lengths.tolist())])[:, None]
+        logits = forward(cache, tokens).logits
+        close(logits, torch.stack([expected[row, n + step] for row, n in enumerate(lengths.tolist())]))
+    cache.retract(3, cache.positions, 3)  # all accepted: nothing is lost
+    close(forward(cache, ids[:rows, 20:21]).logits, forward_again(forward, cache, ids[:rows, 20:21]))
+
+
+def forward_again(forward, cache, tokens):
+    """The logits of the last tokens, read once more."""
+    cache.crop(cache.positions - tokens.shape[1])
+    return forward(cache, tokens).logits
 
 
 @torch.no_grad()

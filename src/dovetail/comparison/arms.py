@@ -6,12 +6,14 @@
     greedy:thinking=false                         the question put in the model's no-thinking mode
     cold=sampling:temperature=0.3                 a label of one's own, as the report shows it
 
-A prompting method may stand anywhere in a stack; a stack of prompting methods alone is read by greedy.
+A text with commas, pluses or brackets of its own stands in quotes: ``name:text='one, two=2'``. A prompting
+method may stand anywhere in a stack; a stack of prompting methods alone is read by greedy.
 """
 
 from __future__ import annotations
 
 import ast
+import hashlib
 import inspect
 import json
 import re
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from dovetail.decoding.base import Decoding
 
 _LABEL = re.compile(r"\s*([^=:+,()\[\]]+?)\s*=\s*(?=[A-Za-z])(.*)", re.DOTALL)
-_OPEN, _CLOSE = "([{", ")]}"
+_OPEN, _CLOSE, _QUOTES = "([{", ")]}", "'\""
 THINKING = "thinking"  # the one parameter that belongs to the question rather than to a method
 
 
@@ -59,7 +61,7 @@ class ArmSpec:
 
         prompting = None if self.prompting is None else describe(self.prompting)
         settings = {"decoding": describe(self.decoding), "prompting": prompting, "thinking": self.thinking}
-        plain: dict[str, Any] = json.loads(json.dumps(settings, default=repr))
+        plain: dict[str, Any] = json.loads(json.dumps(settings, default=_recorded))
         return plain
 
 
@@ -143,7 +145,7 @@ def name_of(method: Any) -> str:
     changed = [
         f"{f.name}={_text(getattr(method, f.name))}"
         for f in (fields(method) if is_dataclass(method) else ())
-        if f.init and getattr(method, f.name) != _default(f)
+        if f.init and not _same(getattr(method, f.name), _default(f))
     ]
     return name + (":" + ",".join(changed) if changed else "")
 
@@ -254,18 +256,23 @@ def _pairs(listed: str, name: str, spec: str) -> Iterable[tuple[str, str]]:
     for piece in _split(listed, ",") if listed.strip() else ():
         key, equals, value = piece.partition("=")
         if equals and key.strip().isidentifier():
-            pairs.append((key.strip(), value.strip()))
+            pairs.append((key.strip(), value))
         elif pairs:
-            pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]},{piece.strip()}")
+            pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]},{piece}")
         else:
             raise InvalidValue(f"{name}:", spec, "followed by key=value, such as sampling:temperature=0.6")
-    return pairs
+    return [(key, value.strip()) for key, value in pairs]
 
 
 def _split(text: str, mark: str) -> list[str]:
-    """``text`` cut at ``mark`` outside brackets; the plus of a number such as 1e+5 is not a mark."""
-    pieces, depth, start = [], 0, 0
+    """``text`` cut at ``mark`` outside brackets and quoted values; the plus of 1e+5 is not a mark."""
+    pieces, depth, start, quoted = [], 0, 0, 0
     for i, letter in enumerate(text):
+        # A quote opens where a value begins; elsewhere it is an apostrophe.
+        if letter in _QUOTES and i >= quoted and text[:i].rstrip()[-1:] in ("=", "[", ","):
+            quoted = text.find(letter, i + 1) + 1
+        if i < quoted:
+            continue
         depth += (letter in _OPEN) - (letter in _CLOSE)
         if letter == mark and depth == 0 and not (mark == "+" and text[i + 1 : i + 2].isdigit()):
             pieces.append(text[start:i])
@@ -304,7 +311,7 @@ def _as(text: str, kind: Any, name: str) -> Any:
     elif kind in (int, float):
         return kind(text)
     elif kind is str:
-        return text.strip("'\"")
+        return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES else text
     elif get_origin(kind) is Literal:
         for value in get_args(kind):
             if str(value) == text:
@@ -372,4 +379,44 @@ def _text(value: Any) -> str:
         return "[" + ",".join(_text(v) for v in value) + "]"
     if is_dataclass(value):
         return f"({name_of(value)})"
-    return str(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}: {_text(v)}" for key, v in value.items()) + "}"
+    if _array(value):
+        return f"<{'x'.join(map(str, value.shape))} {value.dtype}>"
+    text = str(value)
+    if isinstance(value, str) and (set(text) & set(",+=" + _OPEN + _CLOSE) or text != text.strip()):
+        return f"'{text}'" if "'" not in text else f'"{text}"'
+    return text
+
+
+def _array(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two values of a field are equal; arrays, within dataclasses too, entry by entry."""
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return not _array(a) and not _array(b) and bool(a == b)
+    if _array(a):
+        return bool(a.shape == b.shape and a.dtype == b.dtype and (a == b).all())
+    if is_dataclass(a):
+        return all(_same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+    if isinstance(a, (tuple, list)):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, Mapping):
+        return a.keys() == b.keys() and all(_same(v, b[key]) for key, v in a.items())
+    return bool(a == b)
+
+
+def _recorded(value: Any) -> Any:
+    """What JSON has no form for; arrays by their digest, since their ``repr`` leaves entries out."""
+    if _array(value):
+        content = value.detach().cpu().numpy() if hasattr(value, "detach") else value
+        return f"{_text(value)} sha256 {hashlib.sha256(content.tobytes()).hexdigest()[:16]}"
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"class": type(value).__name__, **{f.name: getattr(value, f.name) for f in fields(value)}}
+    if callable(value) and hasattr(value, "__qualname__"):  # its repr would hold an address
+        return f"{value.__module__}.{value.__qualname__}"
+    return repr(value)

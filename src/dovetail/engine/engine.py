@@ -190,32 +190,37 @@ class Engine:
         self.forward.refresh()
         waiting = list(range(len(prompts)))[::-1]
         batch: Batch | None = None
+        writing = 0  # rows of the batch that are not done; these share its seconds
         while waiting or batch is not None:
             # inference_mode must not stay open across a yield, where the caller's code runs.
             with torch.inference_mode():
-                clock = time.perf_counter()
                 free = self.max_rows - (0 if batch is None else len(batch))
                 # Joining copies the cache, so rows join several at a time.
                 if waiting and (batch is None or free >= min(len(waiting), max(1, self.max_rows // 4))):
                     chosen = [waiting.pop() for _ in range(min(free, len(waiting)))]
                     fresh = self.begin([prompts[i] for i in chosen], limits, step, chosen)
                     batch = fresh if batch is None else batch.join(fresh)
+                    writing += len(chosen)
                 assert batch is not None
+                clock = time.perf_counter()  # `begin` has shared out its own seconds
                 choice = self.choose(batch, step)
                 ended = self._ended(batch, choice, limits, step)
                 events: list[tuple[int, int | Completion]] = []
                 if tokens:
                     events += zip(batch.index, choice.tokens.tolist(), strict=True)
                     events = [e for e, a in zip(events, batch.rows.alive.tolist(), strict=True) if a]
+                if ended:
+                    clock = _share(batch, clock, writing)
                 for row, reason in ended:
                     completion = self.finish(batch, row, reason, prompts, limits, step)
                     events.append((batch.index[row], completion))
                 if ended:
                     batch.rows.alive[[row for row, _ in ended]] = 0
+                    writing -= len(ended)
                     batch, choice = self._thin(batch, choice, pressed=bool(waiting))
                 if batch is not None:
                     self.feed(batch, choice, step)
-                    batch.seconds += (time.perf_counter() - clock) / len(batch)
+                    _share(batch, clock, writing)
             yield from events
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
@@ -307,15 +312,19 @@ class Engine:
     def feed(self, batch: Batch, choice: Choice, step: Stepwise | None = None) -> None:
         """Reads the chosen tokens (or mixtures), which gives the logits for the next ones.
 
+        Rows that are done read too, but stay at their position, which is thus never beyond the context.
+
         Args:
             step: the decoding, for its `hook`; None lets nothing watch the layers.
         """
         hook = None if step is None else step.hook(batch.rows, self.forward.layers, None)
+        positions = batch.cache.positions
         if choice.weights is not None:
             embeds = self.forward.mix(choice.weights, choice.ids)
             batch.logits = _wide(self.forward(batch.cache, embeds=embeds, hook=hook).logits)
         else:
             batch.logits = _wide(self.forward(batch.cache, choice.tokens[:, None], hook=hook).logits)
+        batch.cache.positions = positions + batch.rows.alive
 
     def finish(
         self,
@@ -411,6 +420,13 @@ class Engine:
         if int(lengths.min()) == longest:
             return ids, None
         return ids, torch.arange(longest, device=self.device) >= longest - lengths[:, None]
+
+
+def _share(batch: Batch, clock: float, writing: int) -> float:
+    """Shares the seconds since ``clock`` among the ``writing`` rows; returns the time now."""
+    now = time.perf_counter()
+    batch.seconds += (now - clock) / writing
+    return now
 
 
 def _wide(logits: Tensor) -> Tensor:

@@ -225,10 +225,8 @@ def _load(
 
 @cache
 def _registry() -> dict[str, tuple[type, type]]:
-    import reasoning_gym
-    from reasoning_gym.factory import DATASETS
+    from dovetail.tasks.reasoning_gym_entries import DATASETS
 
-    del reasoning_gym  # importing the package registers its families
     registry: dict[str, tuple[type, type]] = DATASETS
     return registry
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+import warnings
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import reasoning_gym  # importing the package registers its families
-from reasoning_gym.factory import DATASETS
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", SyntaxWarning)  # of a dependency, whenever Python compiles it
+    import reasoning_gym  # importing the package registers its families
+    from reasoning_gym.factory import DATASETS
 
 assert reasoning_gym
 
