@@ -12,6 +12,7 @@ _HOMES = {
     "compare": "dovetail.comparison",
     "load": "dovetail.models",
     "task": "dovetail.benchmarks",
+    "train": "dovetail.training",
     "Claim": "dovetail.core",
     "Completion": "dovetail.core",
     "Example": "dovetail.core",
@@ -33,6 +34,7 @@ _MODULES = (
     "recipes",
     "report",
     "tasks",
+    "training",
 )
 
 __all__ = [*_HOMES, *_MODULES, "__version__"]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dovetail.training.pico.muon import Muon, orthogonalised
+from dovetail.training.muon import Muon, orthogonalised
 
 
 @pytest.mark.parametrize("shape", [(64, 128), (128, 128), (320, 128)])

@@ -30,9 +30,9 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from dovetail.training.muon import Muon
 from dovetail.training.pico import tokenizer as pico_tokenizer
 from dovetail.training.pico.corpus import SECOND, Document, documents
-from dovetail.training.pico.muon import Muon
 
 
 @dataclass(frozen=True)
