@@ -1,9 +1,11 @@
 import math
+from dataclasses import replace
 
 import pytest
 
 from dovetail.core import Arm, Cost, Difference, Figure, Report
 from dovetail.report import headline, notes
+from dovetail.report.notes import further
 
 
 def arm(name, accuracy, difference=None, examples=200):
@@ -37,6 +39,28 @@ def headline_of(*differences):
 )
 def test_headline(differences, expected):
     assert headline_of(*differences) == expected
+
+
+def test_headline_says_that_a_model_cannot_do_the_task():
+    arms = [arm("base", 0.01), arm("a", 0.0, UNCLEAR)]
+    assert headline(Report("t", "m", "k", "base", arms, ())) == (
+        "m can hardly do this task: no arm gets more than 1.0% right."
+    )
+    told = [arm("base", 0.01), arm("a", 0.4, BETTER)]
+    assert headline(Report("t", "m", "k", "base", told, ())).startswith("Better than base")
+
+
+def test_further_figures_are_those_that_say_something():
+    def with_figures(name, accuracy, **figures):
+        made = arm(name, accuracy)
+        more = {k: Figure(v, (v, v)) for k, v in figures.items()}
+        return replace(made, figures={**made.figures, "strict": made.figures["accuracy"], **more})
+
+    arms = [
+        with_figures("a", 0.5, mark=0.5, none=0.0, seen=0.2, lost=math.nan),
+        with_figures("b", 0.4, mark=0.41, none=0.0, same=0.4),
+    ]
+    assert further(arms) == ["mark", "seen"]
 
 
 def test_headline_names_the_largest_difference_first():
@@ -78,7 +102,7 @@ def test_an_interval_without_zero_and_no_verdict_is_explained():
     found = notes([arm("base", 0.5), arm("a", 0.55, lone), arm("b", 0.6, BETTER)], "base")
     assert len(found) == 1
     assert found[0].startswith(
-        "The interval of a excludes zero, yet the verdict is “cannot tell”: with 2 arms"
+        "a: the interval excludes zero, yet the verdict is “cannot tell”, since with 2 arms"
     )
 
 

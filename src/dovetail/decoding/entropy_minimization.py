@@ -27,9 +27,10 @@ _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8  # Adam's usual constants, as in t
 
 @dataclass(frozen=True)
 class EntropyMinimization(StepwiseDecoding):
-    """EM-INF (sect. 4): lowers H(softmax z) + kl_weight * KL(p_original || softmax z) until H < threshold.
+    """Makes every step's distribution more certain before a token is drawn from it (EM-INF).
 
-    Stacks in front of what chooses (``em+soft-thinking``); alone it samples at ``temperature``.
+    Lowers H(softmax z) + kl_weight * KL(p_original || softmax z) until H < threshold (sect. 4). Stacks in
+    front of what chooses (``em+soft-thinking``); alone it samples at ``temperature``.
 
     Attributes:
         threshold: nats; rows below it are not optimised further (paper: 0.1 to 0.5).

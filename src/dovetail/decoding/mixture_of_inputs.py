@@ -25,7 +25,9 @@ from dovetail.engine import Choice, Rows
 
 @dataclass(frozen=True)
 class MixtureOfInputs(StepwiseDecoding):
-    """w_i = (H p_i + (beta + 1 - H) y_i) / (beta + 1), H the entropy of p as a share of its maximum (eq. 5).
+    """Feeds back a mixture of the sampled token and the whole distribution.
+
+    w_i = (H p_i + (beta + 1 - H) y_i) / (beta + 1), H the entropy of p as a share of its maximum (eq. 5).
 
     Attributes:
         beta: concentration on the sampled token (paper: 1/4 to 8, recommended 0.5 to 2); inf is plain

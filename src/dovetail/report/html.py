@@ -21,7 +21,7 @@ from typing import Any
 
 from dovetail.core import Arm, Difference, Figure, Outcome, Report
 from dovetail.report.files import FORMAT, plain
-from dovetail.report.notes import headline
+from dovetail.report.notes import further, headline
 from dovetail.report.plots import Point, pareto
 
 # name -> (column title, axis label)
@@ -32,7 +32,10 @@ _COSTS = {
     "tokens_read": ("Tokens read", "tokens read per example"),
 }
 _PLOTTED = ("tokens_written", "forward_passes", "seconds")
-_CORE_FIGURES = ("accuracy", "strict", "parsed")
+_SHOWN_FIRST = {
+    "tokens_written": "Tokens",
+    "seconds": "Seconds",
+}  # beside the results; all in their own table
 _CHIPS = {"better": ("better", "▲"), "worse": ("worse", "▼"), "cannot tell": ("unclear", "≈")}
 _CONTINUED_SHOWN = 3  # lines under a note before they are folded
 _RECORD_FIRST = (
@@ -73,6 +76,7 @@ def html(report: Report) -> str:
 {_header(report)}
 {_notes(report)}
 {_results(report)}
+{_further(report)}
 {_forest(report)}
 {_pareto(report)}
 {_costs(report)}
@@ -97,7 +101,6 @@ def _header(report: Report) -> str:
         ("Task", report.task),
         ("Examples", f"{examples:,}"),
         ("Baseline", report.baseline),
-        ("Intervals", "95%"),
     ]
     partial = "" if report.complete else '<span class="tag warn">partial</span>'
     return (
@@ -138,27 +141,43 @@ def _notes(report: Report) -> str:
 
 
 def _results(report: Report) -> str:
-    extra = [n for n in dict.fromkeys(n for a in report.arms for n in a.figures) if n not in _CORE_FIGURES]
     heads = [("Arm", False), ("Accuracy", True)]
     compared = len(report.arms) > 1
     if compared:
         heads += [(f"Against {report.baseline}", True), ("Verdict", False)]
-    heads += [("Strict", True), ("Parsed", True), *((name, True) for name in extra)]
-    heads += [(_COSTS[c][0], True) for c in _PLOTTED]
+    heads += [(name, True) for name in ("Strict", "Parsed", *_SHOWN_FIRST.values())]
     rows = []
     for i, arm in enumerate(report.arms):
         cells = [_arm_cell(report, arm, i), _figure_cell(arm.figures.get("accuracy"), _percent, "main")]
         if compared:
             cells += [_difference_cell(arm.difference), _verdict_cell(arm.difference)]
-        cells += [_figure_cell(arm.figures.get(n), _percent, interval=False) for n in ("strict", "parsed")]
-        cells += [_figure_cell(arm.figures.get(n), _number) for n in extra]
-        cells += [_figure_cell(arm.mean_cost.get(n), _number, interval=False) for n in _PLOTTED]
+        for n in ("strict", "parsed"):
+            cells.append(_figure_cell(arm.figures.get(n), _percent, "minor", interval=False))
+        for n in _SHOWN_FIRST:
+            cells.append(_figure_cell(arm.mean_cost.get(n), _number, "minor", interval=False))
         rows.append(f"<tr>{''.join(cells)}</tr>")
     return (
         '<section><h2>Results</h2><p class="lead">Small print under a figure is its 95% interval. '
         "Differences are in points, paired over the same examples. Costs are means per example.</p>"
         + _table("results", heads, rows)
         + "</section>"
+    )
+
+
+def _further(report: Report) -> str:
+    names = further(report.arms)
+    if not names:
+        return ""
+    heads = [("Arm", False), *((name, True) for name in names)]
+    rows = []
+    for i, arm in enumerate(report.arms):
+        cells = [_figure_cell(arm.figures.get(n), _number) for n in names]
+        rows.append(f"<tr>{_arm_cell(report, arm, i, described=False)}{''.join(cells)}</tr>")
+    return (
+        '<details class="further"><summary>What the task measures beside accuracy: '
+        + f"{escape(', '.join(names))}</summary>"
+        + _table("further", heads, rows)
+        + "</details>"
     )
 
 
@@ -297,6 +316,9 @@ def _record(report: Report) -> str:
     if not record:
         return ""
     record.pop("bad_rows", None)  # named in the notes
+    arms = record.get("arms")
+    if isinstance(arms, dict):
+        record["arms"] = {k: _own(arm, record.get("prompt")) for k, arm in arms.items()}
     keys = [k for k in _RECORD_FIRST if k in record] + [k for k in record if k not in _RECORD_FIRST]
     rows = "".join(f"<div><dt>{_words(k)}</dt><dd>{_value(record[k])}</dd></div>" for k in keys)
     return (
@@ -308,14 +330,23 @@ def _record(report: Report) -> str:
 # ---- cells
 
 
+_CELL = re.compile(r"<t[dh] ")
+
+
 def _table(id: str, heads: Sequence[tuple[str, bool]], rows: Sequence[str]) -> str:
+    """On a phone the rows become cards, in which each cell carries the head of its column (``data-k``)."""
+    names = [escape(name, quote=True) for name, _ in heads]
+    labelled = []
+    for row in rows:
+        column = iter(names)
+        labelled.append(_CELL.sub(lambda cell: f'{cell[0]}data-k="{next(column)}" ', row))  # noqa: B023
     cells = "".join(
         f'<th scope="col"{" class=num" if number else ""}><button type="button">{escape(name)}</button></th>'
         for name, number in heads
     )
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{id}"><table id="{id}">'
-        f"<thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"<thead><tr>{cells}</tr></thead><tbody>{''.join(labelled)}</tbody></table></div>"
     )
 
 
@@ -356,13 +387,13 @@ def _difference_cell(d: Difference | None) -> str:
 
 def _verdict_cell(d: Difference | None) -> str:
     if d is None:
-        return '<td data-v="0"></td>'
+        return '<td class="verdict" data-v="0"></td>'
     kind, mark = _CHIPS[d.verdict]
     order = {"better": 1, "cannot tell": 0, "worse": -1}[d.verdict]
     p = f"p {d.p_value:.2g}, corrected over all arms {d.p_adjusted:.2g}, {d.pairs} pairs"
     return (
-        f'<td data-v="{order}"><span class="chip {kind}" title="{p}"><span aria-hidden="true">{mark}</span> '
-        f"{d.verdict}</span></td>"
+        f'<td class="verdict" data-v="{order}"><span class="chip {kind}" title="{p}">'
+        f'<span aria-hidden="true">{mark}</span> {d.verdict}</span></td>'
     )
 
 
@@ -419,15 +450,30 @@ def _value(value: Any, depth: int = 0) -> str:
             f"<div><dt>{_words(str(k))}</dt><dd>{_value(v, depth + 1)}</dd></div>" for k, v in value.items()
         )
         inner = f'<dl class="inner">{rows}</dl>'
-        if len(value) > 6 and depth > 0:
-            return f"<details><summary>{len(value)} entries</summary>{inner}</details>"
+        if len(value) > 4 or depth > 0:
+            return f"<details><summary>{escape(_gist(value))}</summary>{inner}</details>"
         return inner
     if isinstance(value, list):
         if all(not isinstance(v, list | Mapping) for v in value) and len(value) <= 40:
             return escape(", ".join(str(v) for v in value))
         return "<ol>" + "".join(f"<li>{_value(v, depth + 1)}</li>" for v in value) + "</ol>"
     text = str(value)
-    return f"<pre>{escape(text)}</pre>" if "\n" in text or len(text) > 160 else escape(text)
+    return f"<pre>{escape(text)}</pre>" if "\n" in text else escape(text)
+
+
+def _own(arm: Any, prompt: Any) -> Any:
+    """An arm's record without what is the same for all, or not set."""
+    if not isinstance(arm, Mapping):
+        return arm
+    return {k: v for k, v in arm.items() if v is not None and not (k == "prompt" and v == prompt)}
+
+
+def _gist(value: Mapping[str, Any], length: int = 72) -> str:
+    """A folded record in a line: its description, or its first plain values, or what it is about."""
+    said = value.get("description")
+    plain_ones = [f"{k} {v}" for k, v in value.items() if isinstance(v, str | int | float) and str(v)]
+    text = " ".join(str(said or ", ".join(plain_ones or value)).split())
+    return text if len(text) <= length else text[: length - 1].rstrip(" ,") + "…"
 
 
 # ---- examples

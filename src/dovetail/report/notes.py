@@ -16,6 +16,9 @@ def headline(report: Report) -> str:
     others = [a for a in report.arms if a.difference is not None]
     if not others:
         return "There is one arm, so nothing is compared."
+    best = max((a.figures["accuracy"].value for a in report.arms if a.examples), default=1.0)
+    if best < HARDLY:
+        return f"{report.model} can hardly do this task: no arm gets more than {best:.1%} right."
     sentences = []
     for verdict in ("better", "worse"):
         told = [(a.name, a.difference) for a in others if a.difference and a.difference.verdict == verdict]
@@ -47,6 +50,19 @@ def notes(arms: Sequence[Arm], baseline: str) -> tuple[str, ...]:
         *_corrected_away(arms),
         *_pairs(arms, baseline),
     )
+
+
+def further(arms: Sequence[Arm]) -> list[str]:
+    """The task's own figures that say anything: not 0 under every arm, nor everywhere the accuracy again."""
+    names = dict.fromkeys(n for a in arms for n in a.figures if n not in ("accuracy", "strict", "parsed"))
+    return [n for n in names if any(_tells(a, n) for a in arms)]
+
+
+def _tells(arm: Arm, name: str) -> bool:
+    figure = arm.figures.get(name)
+    if figure is None or figure.value != figure.value:
+        return False
+    return figure.value != 0 and abs(figure.value - arm.figures["accuracy"].value) > 1e-9
 
 
 def _hardly(arms: Sequence[Arm]) -> list[str]:
@@ -98,7 +114,7 @@ def _corrected_away(arms: Sequence[Arm]) -> list[str]:
     if not lone:
         return []
     return [
-        f"The interval of {_list(lone)} excludes zero, yet the verdict is “cannot tell”: with "
+        f"{_list(lone)}: the interval excludes zero, yet the verdict is “cannot tell”, since with "
         f"{len(compared)} arms compared, chance alone brings this about too easily (Holm's correction)."
     ]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dovetail.core import Arm, Difference, Figure, Report
-from dovetail.report.notes import headline
+from dovetail.report.notes import further, headline
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -61,7 +61,7 @@ def _table(report: Report, wide: bool) -> Table:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 1), collapse_padding=True, header_style="dim")
-    extra = [name for name in _figure_names(report) if name not in ("accuracy", "strict", "parsed")]
+    extra = further(report.arms)
     table.add_column("arm", overflow="fold", min_width=12)
     for name in ("accuracy", "strict", "parsed", *extra):
         table.add_column(escape(name), justify="right", no_wrap=True)
@@ -94,10 +94,6 @@ def _table(report: Report, wide: bool) -> Table:
             _cost(arm, "seconds"),
         )
     return table
-
-
-def _figure_names(report: Report) -> list[str]:
-    return list(dict.fromkeys(name for arm in report.arms for name in arm.figures))
 
 
 def _missing(figure: Figure | None) -> bool:

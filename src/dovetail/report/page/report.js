@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const PAGE = 30; // examples put on the page at a time
+  const PAGE = 20; // examples put on the page at a time
   const $ = (id) => document.getElementById(id);
 
   function make(tag, className, ...children) {
