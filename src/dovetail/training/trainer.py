@@ -33,6 +33,7 @@ from dovetail.core import BadData, DovetailError, Example, InvalidValue, Message
 from dovetail.decoding.base import Decoding
 from dovetail.models.local import LocalModel
 from dovetail.training.batches import micro_batches, padding_share
+from dovetail.training.checkpoints import generators, restore_generators, restore_run, run_state
 from dovetail.training.data.base import Data
 from dovetail.training.data.draws import Draws
 from dovetail.training.evaluation import evaluate
@@ -269,6 +270,37 @@ class Trainer:
         self.run.evaluations.append(found)
         n = len(found.values)
         return {"held_out/accuracy": sum(found.values) / n, "held_out/length": sum(found.lengths) / n}
+
+    # --- what a resumed run needs -------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on, and everything recorded so far."""
+        return {
+            "step": self.step,
+            "bad_updates": self.bad_updates,
+            "network": self.model.network.state_dict(),
+            "optimisers": self.optimisers.state_dict(),
+            "draws": self.draws.state_dict(),
+            "parts": [p.state_dict() if hasattr(p, "state_dict") else {} for p in self._parts],
+            "generators": generators(),
+            "run": run_state(self.run),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up `state_dict`'s; the trainer must have been built with the same parts and settings."""
+        self.step, self.bad_updates = int(state["step"]), int(state["bad_updates"])
+        self.model.network.load_state_dict(state["network"])
+        self.optimisers.load_state_dict(state["optimisers"])
+        self.draws.load_state_dict(state["draws"])
+        for part, held in zip(self._parts, state["parts"], strict=True):
+            if hasattr(part, "load_state_dict"):
+                part.load_state_dict(held)
+        restore_run(self.run, state["run"])
+        restore_generators(state["generators"])
+
+    @property
+    def _parts(self) -> list[Any]:
+        return [self.objective, *self.rewards, *self.data, *self.monitors]
 
     # --- what stands around it ----------------------------------------------------------------------
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import os
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from dovetail.core import BadData, Example, InvalidValue, Scorer, Task, Unsupported
@@ -15,7 +17,9 @@ from dovetail.decoding.base import Decoding, chain
 from dovetail.decoding.sampling import Sampling
 from dovetail.models import load
 from dovetail.models.local import LocalModel
+from dovetail.training.checkpoints import Folder
 from dovetail.training.data.base import Data
+from dovetail.training.describing import describe
 from dovetail.training.judging import ByScorer, Reward
 from dovetail.training.monitors.base import Monitor
 from dovetail.training.objectives.base import Objective
@@ -40,6 +44,9 @@ def train(
     held_out: Questions | int | None = None,
     scorer: Scorer | None = None,
     settings: Settings | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
     report: Callable[[str], None] | None = None,
     in_place: bool = False,
     **options: Any,
@@ -61,18 +68,26 @@ def train(
         scorer: judges held-out answers; the task's own if None.
         settings: how long, how fast, how large; and
         options: single fields of `Settings`, such as ``steps=50``.
+        out: folder for checkpoints, the log and the trained model (`training.checkpoints`); None keeps
+            everything in memory.
+        resume: go on with the run in ``out`` (or begin it): ends in the same weights, bit for bit.
+        overwrite: forget the run in ``out``.
         report: is told a line per step.
         in_place: train the given model's own weights.
 
     Raises:
         InvalidValue, UnknownName: an impossible setting; names it.
         BadData: no example to learn from.
+        Unsupported: ``out`` holds a run already, or one that was begun with other settings.
         RewardFailed: a reward raised, or returned what is no list of numbers.
         NotFinite: several updates in a row had no finite loss or gradient.
     """
     if isinstance(held_out, int):
         options["held_out"], held_out = held_out, None
     chosen = (settings or Settings()).changed(**options)
+    folder = None if out is None else Folder(out, resume=resume, overwrite=overwrite)
+    if folder is None and resume:
+        raise InvalidValue("resume", resume, "given with out, the folder of the run to resume")
     objective = objective or PolicyGradient()
     examples, own = _examples(task, chosen.examples or None, chosen.seed)
     asked, judge = held_out_examples(task, held_out, examples, own, chosen)
@@ -97,12 +112,33 @@ def train(
         held_out=asked,
         scorer=judge,
     )
-    torch.manual_seed(chosen.seed)  # for networks with dropout
+    for seeded in (torch.manual_seed, random.seed, np.random.seed):  # dropout; rewards that draw
+        seeded(chosen.seed)
+    trainer.run.settings = describe(trainer, task)
+    go(trainer, folder, report)
+    return trainer.run
+
+
+def go(trainer: Trainer, folder: Folder | None, report: Callable[[str], None] | None = None) -> None:
+    """Advances to the end; in a folder, from its checkpoint and with new ones on the way."""
+    steps, every = trainer.settings.steps, trainer.settings.save_every
+    if folder is not None:
+        folder.begin(trainer.run.settings)
+        trainer.run.folder = folder.path
+        state = folder.load()
+        if state is not None:
+            trainer.load_state_dict(state)
+        folder.rewrite(trainer.run.history)
     while not trainer.done:
         figures = trainer.advance()
+        if folder is not None:
+            folder.note(figures)
+            if trainer.done or (every and trainer.step % every == 0):
+                folder.save(trainer.state_dict())
         if report is not None:
-            report(line(figures, chosen.steps))
-    return trainer.run
+            report(line(figures, steps))
+    if folder is not None:
+        folder.export(trainer.model)
 
 
 def line(figures: dict[str, float], steps: int) -> str:
