@@ -242,7 +242,8 @@ class MaskedDiffusionLM(PreTrainedModel):
             kv_cache: keeps what is computed here, and gives the keys and values of all other columns.
             columns: [B, Q] int64, where the Q tokens stand among the cache's C columns; None: they are all
                 of them, in order. With columns the cache must have been filled by a pass over all.
-            attention_mask: [B, C] bool, False for padding; None if there is none.
+            attention_mask: [B, C] bool, False for padding; or [B, Q, C], which columns each position sees;
+                None where all see all.
             wanted: [B, W] int64 indices into the Q tokens whose logits are asked for; None for all.
         """
         x = self.hidden(input_ids, position_ids, kv_cache, columns=columns, attention_mask=attention_mask)
@@ -270,7 +271,9 @@ class MaskedDiffusionLM(PreTrainedModel):
             at = (first + columns).reshape(-1)
         x = self.model.embed_tokens(input_ids)
         cos, sin = self._rope(position_ids, x)
-        mask = None if attention_mask is None else attention_mask[:, None, None, :]
+        mask = None
+        if attention_mask is not None:
+            mask = attention_mask[:, None] if attention_mask.dim() == 3 else attention_mask[:, None, None, :]
         for layer in self.model.layers:
             x = layer(x, cos, sin, mask, kv_cache, at)
         normed: Tensor = self.model.norm(x)
