@@ -176,6 +176,47 @@ def test_many_steps_grow_the_cache(path):
     close(logits[1], forward.network(text).logits[0, -1])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("network_sizes", [{}, {"small._WORTH_SHARING": 1}], ids=["apart", "shared"])
+def test_forks_share_what_they_have_in_common(path, network_sizes, monkeypatch):
+    """Rows come and go and their common columns mean the same; a shorter cache shares less."""
+    for name, value in network_sizes.items():
+        monkeypatch.setattr(f"dovetail.engine.{name}", value)
+    forward, ids, _ = path
+
+    def check(cache, texts):
+        """Every row reads its next token as the network reads the row's whole text."""
+        tokens = torch.tensor([text[-1:] for text in texts])
+        expected = [forward.network(torch.tensor([text])).logits[0, -1] for text in texts]
+        close(forward(cache, tokens).logits, torch.stack(expected))
+
+    prompt = ids[0, :9].tolist()
+    cache = forward.cache(1)
+    forward(cache, ids[:1, :9])
+    cache = cache.fork(4)
+    assert cache.shared == 9
+    texts = [[*prompt, 5 + row] for row in range(4)]
+    check(cache, texts)
+    cache, texts = cache.select(torch.tensor([3, 1, 1])), [[*texts[row], 50 + row] for row in (3, 1, 1)]
+    check(cache, texts)
+    other = forward.cache(1)
+    forward(other, ids[1:2, :7])
+    joined, both = cache.join(other), [[*text, 60] for text in texts] + [[*ids[1, :7].tolist(), 61]]
+    assert joined.shared == 0
+    check(joined, both)
+    order = cache.leave(torch.tensor([0, 2])).tolist()
+    texts = [[*texts[row], 70 + row] for row in order]
+    assert cache.shared == 9
+    check(cache, texts)
+    cache.crop(torch.tensor([6, 8]))  # into what was shared: what is written next differs
+    assert cache.shared == 8
+    texts = [[*prompt[:6], 80], [*prompt[:8], 81]]
+    check(cache, texts)
+    cache.crop(torch.tensor([5, 5]))
+    assert cache.shared == 5
+    check(cache, [[*prompt[:5], 82], [*prompt[:5], 83]])
+
+
 def test_the_right_forward_is_chosen(tiny_network):
     assert all(LeanForward.supports(tiny_network(f)) for f in LEAN)
     assert not any(LeanForward.supports(tiny_network(f)) for f in ["mistral-window", "gpt-neox", "gemma2"])
@@ -243,6 +284,8 @@ def test_recurrent_networks_are_refused():
         {"lean._SMALL_PASS": 0, "elementwise._SMALL": 0},
         {"lean._SMALL_PASS": 0, "elementwise._SMALL": 0, "lean._FEW": 0},
         {"lean._SMALL_PASS": 1000},
+        {"lean._SMALL_PASS": 1000, "small._VECTORS": True, "small._TINY": 100, "small._NARROW": 50},
+        {"lean._SMALL_PASS": 1000, "small._LIGHT": 0},
     ],
     ids=lambda limits: "+".join(f"{name}={value}" for name, value in limits.items()),
 )

@@ -278,6 +278,8 @@ class Engine:
         ids, valid = self._pad(different)
         cache = self.forward.cache(len(different))
         logits = _wide(self.forward(cache, ids, valid=valid).logits)
+        if len(different) == 1:
+            return cache.fork(len(prompts)), logits.expand(len(prompts), -1)
         place = {ids: i for i, ids in enumerate(different)}
         fork = torch.tensor([place[p.ids] for p in prompts], device=self.device)
         return cache.select(fork), logits[fork]
@@ -290,8 +292,8 @@ class Engine:
             ValueError: the network's output is not a number.
         """
         # One column tells: a hidden state that is not a number spoils the whole row.
-        first = batch.logits[:, 0]
-        if math.isnan(float(first.sum())) and bool(first.isnan().any()):
+        first = batch.logits.select(1, 0)
+        if math.isnan(first.sum().item()) and bool(first.isnan().any()):
             row = batch.index[int(batch.logits[:, 0].isnan().nonzero()[0, 0])]
             raise ValueError(
                 f"{self.name} gave NaN logits for prompts[{row}] after {int(batch.rows.step.max())} tokens: "

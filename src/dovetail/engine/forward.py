@@ -34,6 +34,8 @@ class Cache:
         used: columns in use; new tokens go to ``used``, ``used + 1``, ...
         positions: [B] int64, the logical position of each row's next token (= its length).
         holes: whether any used column is not valid for some row (if not, no mask is needed).
+        shared: so many of the first columns hold the same keys and values for all rows (n samples of one
+            prompt), which a network may read once for all of them.
     """
 
     def __init__(self, rows: int, layers: int, device: torch.device) -> None:
@@ -42,6 +44,7 @@ class Cache:
         self.positions = torch.zeros(rows, dtype=torch.int64, device=device)
         self.used = 0
         self.holes = False
+        self.shared = 0
 
     @property
     def rows(self) -> int:
@@ -102,7 +105,7 @@ class Cache:
     def advance(self, where: Tensor, ragged: bool) -> None:
         """Counts T new columns; ``where`` [B, T] holds their logical positions, -1 for padding."""
         tokens = where.shape[1]
-        self.where[:, self.used : self.used + tokens] = where
+        self.where.narrow(1, self.used, tokens).copy_(where)
         self.used += tokens
         if ragged:
             self.holes = True
@@ -117,6 +120,7 @@ class Cache:
         self.positions = torch.minimum(self.positions, lengths)
         alive = (used >= 0).any(0).nonzero()
         self.used = int(alive[-1]) + 1 if len(alive) else 0
+        self.shared = min(self.shared, self.used)
         self.holes = bool((self.where[:, : self.used] < 0).any())
 
     def retract(self, columns: int, lengths: Tensor, most: int) -> None:
@@ -128,6 +132,7 @@ class Cache:
             most: of these columns, how many stay; a row keeps no token behind them.
         """
         self.used -= columns - most
+        self.shared = min(self.shared, self.used)
         last = self.where[:, self.used - most : self.used]
         last.masked_fill_(last >= lengths[:, None], -1)
         self.positions = torch.minimum(self.positions, lengths)
@@ -147,11 +152,18 @@ class Cache:
         chosen.used = chosen.where.shape[1]
         chosen.positions = self.positions[index]
         chosen.holes = self.holes and bool((chosen.where < 0).any())
+        chosen.shared = self.shared if keep is None else int((keep < self.shared).sum())
         for place, store in enumerate(self.stores):
             if store is not None:
                 part = store[..., : self.used, :].index_select(store.dim() - 4, index)
                 chosen.stores[place] = part if keep is None else part.index_select(part.dim() - 2, keep)
         return chosen
+
+    def fork(self, rows: int) -> Cache:
+        """This cache's only row, ``rows`` times."""
+        forked = self.select(torch.zeros(rows, dtype=torch.int64, device=self.where.device))
+        forked.shared = forked.used
+        return forked
 
     def leave(self, staying: Tensor) -> Tensor:
         """Takes all rows but ``staying`` [B'] (ascending) out, in place where that is cheaper than a copy.
@@ -185,7 +197,7 @@ class Cache:
 
     def _become(self, other: Cache) -> None:
         self.stores, self.where, self.positions = other.stores, other.where, other.positions
-        self.used, self.holes = other.used, other.holes
+        self.used, self.holes, self.shared = other.used, other.holes, other.shared
 
     def join(self, other: Cache) -> Cache:
         """The rows of both; the narrower one is moved right, so that both end at the same column."""

@@ -22,12 +22,13 @@ from transformers import PreTrainedModel
 
 from dovetail.engine.elementwise import rms_norm, rotate_
 from dovetail.engine.forward import Cache, Forward, LayerHook, Output, next_positions, visible
-from dovetail.engine.small import LayerWeights, SmallPass
+from dovetail.engine.small import LayerWeights, SmallPass, Weight
 
 FAMILIES = frozenset({"llama", "qwen2", "qwen3", "mistral"})
 _STATIC_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
 _FEW = 16  # queries per row
 _SMALL_PASS = 32  # tokens in all
+_ONE_THREAD = 4  # times as many, where torch has no more threads that could help
 
 
 class _Fused:
@@ -112,19 +113,21 @@ class _Layer:
         if self.qkv.weight is None or self.gate_up.weight is None or self.gate_up.bias is not None:
             return None
 
-        def scaled(norm: Tensor) -> Any:
-            return (norm * norm.shape[-1] ** 0.5).numpy()
-
         return LayerWeights(
-            scaled(self.norm_1),
-            self.qkv.weight.t(),
+            _scaled(self.norm_1)[None],
+            Weight(self.qkv.weight),
             None if self.qkv.bias is None else self.qkv.bias.numpy(),
-            None if self.qk_norm is None else scaled(self.qk_norm),
-            self.out.weight.data.t(),
-            scaled(self.norm_2),
-            self.gate_up.weight.t(),
-            self.down.weight.data.t(),
+            None if self.qk_norm is None else _scaled(self.qk_norm)[None, None],
+            Weight(self.out.weight.data),
+            _scaled(self.norm_2)[None],
+            Weight(self.gate_up.weight),
+            Weight(self.down.weight.data),
         )
+
+
+def _scaled(norm: Tensor) -> Any:
+    """What `SmallPass` multiplies by: the weight times the root of its size."""
+    return (norm * norm.shape[-1] ** 0.5).numpy()
 
 
 @dataclass(slots=True)
@@ -203,11 +206,11 @@ class LeanForward(Forward):
         for layer in self._layers:
             layer.refresh(self._heads, self._kv_heads)
         self._final_norm = self.network.model.norm.weight.data
-        self._small = self._small_pass()
         embedding, head = self.network.model.embed_tokens, self.network.lm_head
         self._embedding = embedding.weight.data if type(embedding) is nn.Embedding else None
         plain = type(head) is nn.Linear and head.bias is None
         self._vocabulary = head.weight.data.t() if plain else None
+        self._small = self._small_pass()
         if self._rope.device != self.device or self._rope.dtype != self.dtype:
             self._rope = torch.empty(0, 2 * self._head, device=self.device, dtype=self.dtype)
 
@@ -218,7 +221,9 @@ class LeanForward(Forward):
         layers = [weights for weights in (layer.arrays() for layer in self._layers) if weights is not None]
         if len(layers) < self.layers:
             return None
-        return SmallPass(layers, self._heads, self._kv_heads, self._head, self._eps)
+        head = None if self._vocabulary is None else Weight(self._vocabulary.t())
+        norm = _scaled(self._final_norm)
+        return SmallPass(layers, norm, head, self._heads, self._kv_heads, self._head, self._eps)
 
     def embed(self, ids: Tensor) -> Tensor:
         if self._embedding is not None:
@@ -248,17 +253,24 @@ class LeanForward(Forward):
         rows, tokens, size = x.shape
         where = next_positions(cache, tokens, valid)
         cache.reserve(tokens)
-        cos, sin = self._angles(where, cache.used + tokens)
+        cos, sin = self._angles(where, cache.used + tokens, padded=valid is not None)
         x = x.reshape(rows * tokens, size)
-        if self._small is not None and hook is None and rows * tokens <= _SMALL_PASS:
+        small = self._small
+        if rows * tokens > _SMALL_PASS * (_ONE_THREAD if torch.get_num_threads() == 1 else 1):
+            small = None
+        if small is not None and hook is None:
             store = cache.block(self.layers, self._kv_heads, self._head, self.dtype)
             mask = self._mask(cache, where, valid)
-            x = self._small(x if embeds is None else x.clone(), cos, sin, store, cache.used, mask)
+            x = x if embeds is None else x.clone()
+            x = small(x, cos, sin, store, cache.used, cache.shared, mask)
         else:
             x = self._pass(x, cos, sin, self._view(cache, where, valid), hook)
         cache.advance(where, ragged=valid is not None)
         if not all_logits and not hidden and tokens > 1:
             x = x.view(rows, tokens, size)[:, -1]
+        if small is not None and small.head is not None and not hidden:
+            logits = small.logits(x)
+            return Output(logits.view(rows, tokens, -1) if all_logits else logits)
         x = rms_norm(x, self._final_norm, self._eps)
         states = x.view(rows, tokens, size) if hidden else None
         if hidden and not all_logits:
@@ -277,7 +289,7 @@ class LeanForward(Forward):
                 x = hook(index, before.view(shape), x.view(shape)).reshape(-1, self.hidden_size)
         return x
 
-    def _angles(self, where: Tensor, end: int) -> tuple[Tensor, Tensor]:
+    def _angles(self, where: Tensor, end: int, padded: bool) -> tuple[Tensor, Tensor]:
         """Cosines and signed sines [B, T, 1, D] of the positions ``where`` [B, T], all below ``end``."""
         if end > self._rope.shape[0]:
             positions = torch.arange(max(end, 2 * self._rope.shape[0], 256), device=self.device)
@@ -286,10 +298,12 @@ class LeanForward(Forward):
             # rotate_half(x) = roll(x) with its first half negated; the sign goes into the table.
             sin[..., : self._head // 2] *= -1
             self._rope = torch.cat([cos[0], sin[0]], -1)
-        # Padding is at -1: it takes position 0, numbers that nobody looks at.
-        at = where.reshape(-1).clamp(min=0)
+        at = where.reshape(-1)
+        if padded:  # is at -1: it takes position 0, numbers that nobody looks at
+            at = at.clamp(min=0)
         angles = self._rope.index_select(0, at).view(*where.shape, 1, 2 * self._head)
-        return angles[..., : self._head], angles[..., self._head :]
+        cos, sin = angles.chunk(2, -1)
+        return cos, sin
 
     def _view(self, cache: Cache, where: Tensor, valid: Tensor | None) -> _View:
         rows, tokens = where.shape
