@@ -85,6 +85,10 @@ def test_lookup_and_filters() -> None:
     assert catalog.systems() == list(SYSTEMS)
     statuses = ("works", "partial", "planned")
     assert sum(len(catalog.systems(status=status)) for status in statuses) == 60
+    with pytest.raises(UnknownName, match="unknown slot 'decodng': did you mean decoding"):
+        catalog.systems(slot="decodng")
+    with pytest.raises(UnknownName, match="unknown status 'working'"):
+        catalog.systems(status="working")  # type: ignore[arg-type]
 
 
 def test_rows_are_json_with_the_documented_fields() -> None:

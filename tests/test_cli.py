@@ -149,7 +149,7 @@ def test_compare_passes_everything_on(
     ("words", "expected"),
     [
         (["gredy"], "unknown arm 'gredy': did you mean greedy?"),
-        ([], "ARMS is '': must be at least one of adaptive-temperature, "),
+        ([], "ARMS is '': must be at least one, such as greedy soft-thinking; known: adaptive-temperature, "),
         (["greedy", "--resume"], "--resume is True: must be given with --out"),
         (["greedy", "--with", "n"], "--with is 'n': must be KEY=VALUE"),
         (["greedy", "--workers", "dask"], "workers is 'dask': must be None or 'ray'"),
@@ -249,3 +249,7 @@ def test_reproduce_runs_recipes_and_prints_claims(
     assert "1 recipes did not end: bad" in err
     code, _, err = run(capsys, "reproduce")
     assert (code, "--all" in err) == (2, True)
+    ran.clear()
+    code, _, err = run(capsys, "reproduce", "a", "lazer")
+    assert (code, ran) == (2, []), "a misspelt id is found before the others take their minutes"
+    assert "did you mean laser?" in err

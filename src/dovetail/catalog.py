@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from dovetail.core.errors import UnknownName
 
@@ -118,7 +118,16 @@ def system(id: str) -> System:
 
 
 def systems(slot: str | None = None, status: Status | None = None) -> list[System]:
-    """All systems in the catalog's order, or those with a part in a slot, or of a status."""
+    """All systems in the catalog's order, or those with a part in a slot, or of a status.
+
+    Raises:
+        UnknownName: no such slot or status.
+    """
+    slots = {part.module.split(".")[0] for s in SYSTEMS for part in s.parts}
+    if slot is not None and slot not in slots:
+        raise UnknownName("slot", slot, slots)
+    if status is not None and status not in get_args(Status):
+        raise UnknownName("status", status, get_args(Status))
     return [
         s
         for s in SYSTEMS

@@ -135,12 +135,18 @@ def compare(
     n_workers: Annotated[int, typer.Option(help="How many of them.")] = 2,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
 ) -> None:
-    """Let every arm answer the same examples; report accuracy, differences and costs."""
+    """Compare arms on the same examples: accuracy and costs.
+
+    Every arm answers the same examples; the report has accuracies, paired differences to the baseline with a
+    verdict, and costs. Example: dovetail compare --task chain-sum greedy sampling:temperature=0.6
+    """
     specs = [*(arms or ()), *(arm or ())]
     if not specs:
         from dovetail.comparison import known
 
-        raise InvalidValue("ARMS", "", f"at least one of {', '.join(known())}")
+        raise InvalidValue(
+            "ARMS", "", f"at least one, such as greedy soft-thinking; known: {', '.join(known())}"
+        )
     from dovetail.comparison import Interrupted
     from dovetail.comparison import compare as run
     from dovetail.comparison.arms import resolve
@@ -233,10 +239,10 @@ def methods(
     slot: Annotated[str | None, typer.Option(help="Only those with a part in this slot.")] = None,
     status: Annotated[str | None, typer.Option(help="Only works, partial or planned.")] = None,
 ) -> None:
-    """List the catalog: sixty published systems, and what works."""
+    """List the sixty published systems, and what works."""
     from dovetail import catalog
 
-    found = [s for s in catalog.systems(slot=slot) if status is None or s.status == status]
+    found = catalog.systems(slot, status)  # type: ignore[arg-type]  # a wrong one is refused by name
     if as_json:
         typer.echo(json.dumps([s.as_dict() for s in found], indent=1, ensure_ascii=False))
         return
@@ -259,7 +265,7 @@ def show(
     id: Annotated[str, typer.Argument(help="Of the catalog, or the name of an arm.")],
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Tell what a method is: parameters, paper, and its last result."""
+    """Tell a method's parameters, paper and last result."""
     from dovetail import catalog
     from dovetail.comparison import known
 
@@ -346,13 +352,16 @@ def reproduce(
         Path | None, typer.Option("--out", "-o", help="Folder; by default results/ at pico.")
     ] = None,
 ) -> None:
-    """Run a system beside its baseline and check the paper's claims."""
+    """Run a system beside its baseline; check its claims."""
     from dovetail import recipes
 
     if bool(ids) == everything:
         raise InvalidValue("ID", " ".join(ids or ()), "one or more ids, or --all instead")
+    wanted = recipes.available() if everything else ids or ()
+    for id in wanted:  # before the first of them takes its minutes
+        recipes.check(id)
     failed = []
-    for id in recipes.available() if everything else ids or ():
+    for id in wanted:
         typer.echo(f"{id}: running at scale {scale}", err=True)
         try:
             result = recipes.run(id, scale, seed, out)

@@ -30,7 +30,7 @@ def headline_of(*differences):
 @pytest.mark.parametrize(
     ("differences", "expected"),
     [
-        ((), "There is one arm, so nothing is compared."),
+        ((), "base gets 50.0% right (50.0% to 50.0%). There is one arm, so nothing is compared."),
         ((UNCLEAR,), "No arm is distinguishable from the baseline, base."),
         ((BETTER, UNCLEAR), "Better than base: arm0 by 10.0 points. Cannot tell: arm1."),
         ((WORSE, BETTER), "Better than base: arm1 by 10.0 points. Worse than base: arm0 by 20.0 points."),

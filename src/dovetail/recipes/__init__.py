@@ -19,7 +19,18 @@ from dovetail.core import InvalidValue, UnknownName
 from dovetail.core.environment import commit, machine, versions
 from dovetail.recipes.base import SCALES, Recipe, RecipeArm, RecipeResult, Scale, plain
 
-__all__ = ["FORMAT", "Recipe", "RecipeArm", "RecipeResult", "Scale", "available", "path", "read", "run"]
+__all__ = [
+    "FORMAT",
+    "Recipe",
+    "RecipeArm",
+    "RecipeResult",
+    "Scale",
+    "available",
+    "check",
+    "path",
+    "read",
+    "run",
+]
 
 FORMAT = 1
 """Version of the result file's format; raised when a field changes its meaning or goes away."""
@@ -32,6 +43,14 @@ def available() -> list[str]:
     """The ids that have a recipe, in the catalog's order."""
     ids = [*_OWN, *(system.id for system in catalog.SYSTEMS)]
     return [id for id in ids if find_spec(_module(id)) is not None]
+
+
+def check(id: str) -> None:
+    """Raises UnknownName where there is no such system, or no recipe for it yet."""
+    if id not in available():
+        if id not in _OWN:
+            catalog.system(id)  # a misspelt id is a different mistake from a missing recipe
+        raise UnknownName("recipe", id, available())
 
 
 def run(id: str, scale: Scale = "pico", seed: int = 0, folder: str | Path | None = None) -> dict[str, Any]:
@@ -49,10 +68,7 @@ def run(id: str, scale: Scale = "pico", seed: int = 0, folder: str | Path | None
     """
     if scale not in SCALES:
         raise InvalidValue("scale", scale, f"one of {', '.join(SCALES)}")
-    if id not in available():
-        if id not in _OWN:
-            catalog.system(id)  # a misspelt id is a different mistake from a missing recipe
-        raise UnknownName("recipe", id, available())
+    check(id)
     recipe = cast(Recipe, import_module(_module(id)).run)
     begin = datetime.now(UTC)
     result = recipe(scale, seed)

@@ -15,7 +15,7 @@ def headline(report: Report) -> str:
     """The report's answer in a sentence or two: which arms are better, which worse."""
     others = [a for a in report.arms if a.difference is not None]
     if not others:
-        return "There is one arm, so nothing is compared."
+        return _alone(report.arms)
     best = max((a.figures["accuracy"].value for a in report.arms if a.examples), default=1.0)
     if best < HARDLY:
         return f"{report.model} can hardly do this task: no arm gets more than {best:.1%} right."
@@ -52,6 +52,16 @@ def notes(arms: Sequence[Arm], baseline: str) -> tuple[str, ...]:
     )
 
 
+def _alone(arms: Sequence[Arm]) -> str:
+    """Of a report on one arm, or on none that is compared."""
+    said = "There is one arm, so nothing is compared."
+    if len(arms) != 1 or not arms[0].examples:
+        return said
+    accuracy = arms[0].figures["accuracy"]
+    low, high = accuracy.interval
+    return f"{arms[0].name} gets {accuracy.value:.1%} right ({low:.1%} to {high:.1%}). {said}"
+
+
 def further(arms: Sequence[Arm]) -> list[str]:
     """The task's own figures that say anything: not 0 under every arm, nor everywhere the accuracy again."""
     names = dict.fromkeys(n for a in arms for n in a.figures if n not in ("accuracy", "strict", "parsed"))
@@ -68,6 +78,8 @@ def _tells(arm: Arm, name: str) -> bool:
 def _hardly(arms: Sequence[Arm]) -> list[str]:
     values = [a.figures["accuracy"].value for a in arms if a.examples]
     if values and max(values) < HARDLY:
+        if len(arms) == 1:
+            return [f"Accuracy is below {HARDLY:.0%}: this model can hardly do this task."]
         return [
             f"Accuracy of every arm is below {HARDLY:.0%}: this model can hardly do this task, "
             "and differences between arms say little."

@@ -185,6 +185,8 @@ def _json_flaw(error: Exception, text: str) -> str:
         return "broken JSON: nested too deeply"
     if not isinstance(error, json.JSONDecodeError):
         return f"broken JSON: {error}"
+    if error.msg.startswith("Extra data") and text[error.pos :].strip() == ",":
+        return "a comma behind the row: one line holds one object and nothing else"
     if error.msg.startswith("Extra data"):
         return f"more than one JSON value on the line (the second begins at column {error.pos + 1})"
     if "\x00" in text:
