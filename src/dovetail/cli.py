@@ -1,4 +1,4 @@
-"""The command line: ``dovetail compare``, ``methods``, ``show``, ``tasks``, ``reproduce``, ``pico train``.
+"""The command line: ``dovetail compare``, ``train``, ``methods``, ``show``, ``reproduce``, ...
 
 Commands read arguments, call the library and print; what is heavy is imported by the command that needs it.
 Errors that are the user's to mend are one line on stderr and exit code 2; ``--debug`` gives the traceback.
@@ -228,6 +228,58 @@ def _pair(text: str) -> tuple[str, Any]:
         return key.strip(), ast.literal_eval({"true": "True", "false": "False"}.get(value, value))
     except (ValueError, SyntaxError):
         return key.strip(), value
+
+
+# --- train ------------------------------------------------------------------------------------------
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A TOML file; docs/train.md tells its keys.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="KEY=VALUE, such as steps=50 objective.kl=0.05 rewards.0.weight=2."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder; by default the recipe's, else runs/NAME-TIME.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Forget the run in OUT, begin anew.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved run as JSON and train nothing.")
+    ] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write OUT/tensorboard.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Train a model: objective, rewards, data and monitors as a recipe names them."""
+    from dovetail.training.plan import read
+
+    plan = read(recipe, overrides or ())
+    if dry_run:
+        typer.echo(json.dumps(plan.describe(), indent=1, ensure_ascii=False, default=str))
+        return
+    from dovetail.report.training import headline
+
+    folder = out or (Path(plan.out) if plan.out else _folder(str(recipe), resume))
+    try:
+        run = plan.run(
+            out=folder,
+            resume=resume,
+            overwrite=overwrite,
+            progress=not quiet,
+            tensorboard=tensorboard,
+        )
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; the same command with --out {folder} --resume goes on", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    typer.echo(headline(run))
+    for reason, count in run.skipped.items():
+        typer.echo(f"left out, {reason}: {count}", err=True)
+    if run.stopped:
+        typer.echo(f"stopped by {run.stopped}", err=True)
+    typer.echo(f"model: {folder / 'model'}\nreport: {folder / 'training.html'}")
 
 
 # --- the catalog ------------------------------------------------------------------------------------

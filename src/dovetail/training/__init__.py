@@ -11,6 +11,8 @@
 | what a run is, for the record | describing.py |
 | optimizers and rates | optimisers.py, muon.py |
 | accuracy on held-out questions | evaluation.py |
+| a run as a TOML file | plan.py |
+| what is shown meanwhile | progress.py, tensorboard.py |
 | what is returned | run.py |
 | the slots | objectives/, data/, monitors/ (rewards are a floor below, in ``dovetail.rewards``) |
 

@@ -57,7 +57,7 @@ class Settings:
     held_out: int = 0
     evaluate_every: int = 0
     evaluation_tokens: int = 0
-    save_every: int = 50
+    save_every: int = 10
     samples_every: int = 10
     patience: int = 5
     seed: int = 0

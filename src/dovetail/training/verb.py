@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,10 @@ from dovetail.training.judging import ByScorer, Reward
 from dovetail.training.monitors.base import Monitor
 from dovetail.training.objectives.base import Objective
 from dovetail.training.objectives.policy_gradient import PolicyGradient
+from dovetail.training.progress import Silent, choose
 from dovetail.training.run import Run
 from dovetail.training.settings import Settings
+from dovetail.training.tensorboard import TensorBoard
 from dovetail.training.trainer import Trainer
 
 Questions = str | os.PathLike[str] | Task | Sequence[Example]
@@ -47,7 +50,8 @@ def train(
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    report: Callable[[str], None] | None = None,
+    progress: bool | Silent | None = None,
+    tensorboard: bool = False,
     in_place: bool = False,
     **options: Any,
 ) -> Run:
@@ -72,7 +76,8 @@ def train(
             everything in memory.
         resume: go on with the run in ``out`` (or begin it): ends in the same weights, bit for bit.
         overwrite: forget the run in ``out``.
-        report: is told a line per step.
+        progress: a bar, or lines; None shows it where stderr is a terminal.
+        tensorboard: also write the figures for TensorBoard, into ``out``/tensorboard.
         in_place: train the given model's own weights.
 
     Raises:
@@ -86,6 +91,8 @@ def train(
         options["held_out"], held_out = held_out, None
     chosen = (settings or Settings()).changed(**options)
     folder = None if out is None else Folder(out, resume=resume, overwrite=overwrite)
+    if folder is None and tensorboard:
+        raise InvalidValue("tensorboard", tensorboard, "given with out, the folder to write to")
     if folder is None and resume:
         raise InvalidValue("resume", resume, "given with out, the folder of the run to resume")
     objective = objective or PolicyGradient()
@@ -115,13 +122,15 @@ def train(
     for seeded in (torch.manual_seed, random.seed, np.random.seed):  # dropout; rewards that draw
         seeded(chosen.seed)
     trainer.run.settings = describe(trainer, task)
-    go(trainer, folder, report)
+    go(trainer, folder, choose(progress), tensorboard)
     return trainer.run
 
 
-def go(trainer: Trainer, folder: Folder | None, report: Callable[[str], None] | None = None) -> None:
+def go(
+    trainer: Trainer, folder: Folder | None = None, display: Silent | None = None, tensorboard: bool = False
+) -> None:
     """Advances to the end; in a folder, from its checkpoint and with new ones on the way."""
-    steps, every = trainer.settings.steps, trainer.settings.save_every
+    every = trainer.settings.save_every
     if folder is not None:
         folder.begin(trainer.run.settings)
         trainer.run.folder = folder.path
@@ -129,23 +138,27 @@ def go(trainer: Trainer, folder: Folder | None, report: Callable[[str], None] | 
         if state is not None:
             trainer.load_state_dict(state)
         folder.rewrite(trainer.run.history)
-    while not trainer.done:
-        figures = trainer.advance()
-        if folder is not None:
-            folder.note(figures)
-            if trainer.done or (every and trainer.step % every == 0):
-                folder.save(trainer.state_dict())
-        if report is not None:
-            report(line(figures, steps))
+    board = TensorBoard(folder.path / "tensorboard", trainer.step) if folder and tensorboard else None
+    with display or Silent() as shown:
+        shown.begin(trainer.step, trainer.settings.steps)
+        while not trainer.done:
+            alarms = len(trainer.run.alarms)
+            figures = trainer.advance()
+            if folder is not None:
+                folder.note(figures)
+                if trainer.done or (every and trainer.step % every == 0):
+                    folder.save(trainer.state_dict())
+            if board is not None:
+                board.write(figures)
+            shown.advance(figures)
+            for alarm in trainer.run.alarms[alarms:]:
+                shown.say(f"step {alarm.step + 1}: {alarm.monitor}: {alarm.text}")
+    if board is not None:
+        board.close()
     if folder is not None:
         folder.export(trainer.model)
-
-
-def line(figures: dict[str, float], steps: int) -> str:
-    """A step in one line."""
-    shown = ("loss", "reward", "length", "kl", "entropy", "held_out/accuracy", "completions_per_second")
-    numbers = "  ".join(f"{name} {figures[name]:.4g}" for name in shown if name in figures)
-    return f"step {int(figures['step']) + 1}/{steps}  {numbers}"
+        # Rendering lives above training; it is looked up by name, as `core.Report.save` does.
+        import_module("dovetail.report.training").save(trainer.run, folder.path)
 
 
 def held_out_examples(
