@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from dovetail.rewards import Correct, Format, Overlong
+from dovetail.rewards import Correct, CorrectOrRefused, Format, Overlong
 
 # Made anew for every test: some rewards have state.
 REWARDS: dict[str, Any] = {
     "correct": lambda: Correct(),
     "correct:math": lambda: Correct("math", strict=True),
     "correct:exact": lambda: Correct("exact", column="reference"),
+    "correct-or-refused": lambda: CorrectOrRefused(),
     "format": lambda: Format(),
     "format:thinking=false": lambda: Format(thinking=False),
     "overlong": lambda: Overlong(max_length=40, cache=20),

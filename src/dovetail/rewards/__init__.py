@@ -13,6 +13,7 @@ from typing import Any
 NAMES: dict[str, tuple[str, str]] = {
     "correct": ("correct", "Correct"),
     "format": ("format", "Format"),
+    "correct-or-refused": ("refusal", "CorrectOrRefused"),
     "overlong": ("overlong", "Overlong"),
 }
 

@@ -8,11 +8,14 @@ from typing import Any
 
 # Name on the command line -> (module, class).
 NAMES: dict[str, tuple[str, str]] = {
+    "curriculum": ("curriculum", "CustomizedCurriculum"),
+    "guided": ("curriculum", "GuidedPrompting"),
     "mix": ("mix", "Mix"),
+    "unanswerable": ("unanswerable", "UnanswerableMix"),
 }
 
 _CLASSES = {name: module for module, name in NAMES.values()}
-_CLASSES |= {"Data": "base", "Draws": "draws"}
+_CLASSES |= {"Data": "base", "Draws": "draws", "SyntheticUnanswerableMath": "unanswerable"}
 
 __all__ = ["NAMES", *_CLASSES]
 
