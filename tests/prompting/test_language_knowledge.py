@@ -8,6 +8,7 @@ import pytest
 from dovetail.comparison import parse
 from dovetail.core import Example, InvalidValue, MissingExtra, Unsupported
 from dovetail.models.local import LocalModel
+from dovetail.models.sentences import sentence_embeddings
 from dovetail.prompting import InLanguage, LanguageKnowledgeRouter
 from dovetail.prompting.language_knowledge import (
     best_language,
@@ -16,7 +17,6 @@ from dovetail.prompting.language_knowledge import (
     majority,
     nearest,
     parse_choice,
-    sentence_embeddings,
 )
 
 LANGUAGES = ["English", "B", "C", "D", "E"]

@@ -14,7 +14,6 @@ import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,14 +23,14 @@ from dovetail.core import (
     Completion,
     Example,
     InvalidValue,
-    MissingExtra,
     Score,
     Scorer,
     Task,
-    UnknownName,
 )
+from dovetail.models.sentences import sentence_embeddings
 from dovetail.prompting.structure_of_thought import graph_of, read_json
 from dovetail.tasks import extraction
+from dovetail.tasks.parameters import converted, named
 from dovetail.tasks.scorers.token_f1 import f1 as bag_f1
 from dovetail.tasks.scorers.token_f1 import words
 
@@ -86,8 +85,8 @@ class NodesScorer:
 
     Parameters
     ----------
-    embed: texts -> [N, D] vectors (see `embedder`), or "words": 1 for equal labels, else overlap of words
-        (F1).
+    embed: texts -> [N, D] vectors (see `models.sentences`), or "words": 1 for equal labels, else overlap of
+        words (F1).
     """
 
     embed: Embed | Literal["words"] = "words"
@@ -186,21 +185,6 @@ def node_similarity(given: Mapping[str, str], gold: Mapping[str, str], embed: Em
     norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     cosines = np.divide((left * right).sum(1), norms, out=np.zeros(len(told)), where=norms > 0)
     return float(cosines.sum() / len(gold))
-
-
-@cache
-def embedder(name: str = SBERT) -> Embed:
-    """Sentence embeddings of that model, through sentence-transformers.
-
-    Raises:
-        MissingExtra: it is not installed.
-    """
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise MissingExtra("sentence-transformers", "embeddings") from error
-    encode: Embed = SentenceTransformer(name).encode
-    return encode
 
 
 def _label(text: str) -> str:
@@ -386,7 +370,7 @@ class TextToStructure:
             elif self.track == "links":
                 scorer = LinksScorer()
             else:
-                scorer = NodesScorer("words" if self.embed == "words" else embedder(self.embed))
+                scorer = NodesScorer("words" if self.embed == "words" else sentence_embeddings(self.embed))
         settings = {f.name: getattr(self, f.name) for f in fields(self)}
         return Task(name or f"t2s-{self.track}", self.load, scorer, instruction, "t2s 1", settings)
 
@@ -468,24 +452,6 @@ def task(
         UnknownName: there is no such parameter.
         InvalidValue: a parameter has an impossible value.
     """
-    defaults = TextToStructure()
-    known = {f.name for f in fields(TextToStructure)} - {"track"}
-    for key, value in parameters.items():
-        if key not in known:
-            raise UnknownName(f"parameter of {family}", key, known)
-        kind = type(getattr(defaults, key))
-        try:
-            parameters[key] = _truth(value) if kind is bool else kind(value)
-        except ValueError:
-            raise InvalidValue(key, value, f"of type {kind.__name__}") from None
-    shown = ",".join(f"{key}={value}" for key, value in parameters.items())
+    parameters = converted(family, TextToStructure(), parameters, fixed="track")
     made = TextToStructure(track=family.removeprefix("t2s-"), **parameters)  # type: ignore[arg-type]
-    return made.task(name or (f"{family}:{shown}" if shown else family), instruction or "", scorer)
-
-
-def _truth(value: Any) -> bool:
-    if str(value).lower() in ("true", "yes", "on", "1"):
-        return True
-    if str(value).lower() in ("false", "no", "off", "0"):
-        return False
-    raise ValueError(value)
+    return made.task(name or named(family, parameters), instruction or "", scorer)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dovetail.core import Example, InvalidValue, Message, MissingExtra, Model, Unsupported
+from dovetail.models.sentences import sentence_embeddings
 from dovetail.prompting.base import Prompting, with_question
 
 Floats = NDArray[np.float64]
@@ -315,20 +316,6 @@ def hidden_states(model: Model, batch: int = 64) -> Embed:
         return np.asarray(torch.cat(rows).cpu().numpy())
 
     return embed
-
-
-def sentence_embeddings(name: str) -> Embed:
-    """Embeddings of a sentence-transformers model.
-
-    Raises:
-        MissingExtra: it is not installed.
-    """
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise MissingExtra("sentence-transformers", "embeddings") from error
-    encode: Embed = SentenceTransformer(name).encode
-    return encode
 
 
 # --- answers and votes -----------------------------------------------------------------------------------

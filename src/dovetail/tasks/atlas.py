@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import Any
 
 from dovetail.core import BadRow, Example, InvalidValue, Scorer, Task, UnknownName
+from dovetail.tasks.parameters import converted, named
 
 FAMILIES: tuple[str, ...] = ("atlas-multihop", "atlas-facts", "atlas-unknown")
 UNKNOWN_ANSWER = "I don't know"
@@ -353,21 +354,11 @@ def task(
     """
     from dovetail.tasks.scorers.exact import Exact
 
-    defaults = AtlasTask(family)
-    known = {f.name for f in fields(AtlasTask)} - {"family"}
-    for key, value in parameters.items():
-        if key not in known:
-            raise UnknownName(f"parameter of {family}", key, known)
-        kind = type(getattr(defaults, key))
-        try:
-            parameters[key] = kind(value)
-        except ValueError:
-            raise InvalidValue(key, value, f"of type {kind.__name__}") from None
+    parameters = converted(family, AtlasTask(family), parameters, fixed="family")
     made = AtlasTask(family, **parameters)
-    shown = ",".join(f"{key}={value}" for key, value in parameters.items())
     settings = {f.name: getattr(made, f.name) for f in fields(made) if f.name != "family"}
     return Task(
-        name or (f"{family}:{shown}" if shown else family),
+        name or named(family, parameters),
         made.load,
         scorer or Exact(),
         instruction or "",
