@@ -513,8 +513,13 @@ SYSTEMS: tuple[System, ...] = (
         paper="Diffusion vs. Autoregressive Language Models: A Text Embedding Perspective",
         arxiv="2505.15045",
         venue="EMNLP 2025",
-        parts=(Part("models.embedding", ("DiffusionEmbedder",)),),
+        parts=(
+            Part("models.embedding", ("DiffusionEmbedder",)),
+            Part("training.contrastive", ("ContrastiveTuning",)),
+            Part("training.data.reasonaug", ("build_reasonaug",)),
+        ),
         extras=("embeddings",),
+        status="partial",
     ),
     System(
         id="vittle",
