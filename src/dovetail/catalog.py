@@ -251,6 +251,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.15781",
         venue="",
         parts=(Part("decoding.delayed_kv_cache", ("DelayedKVCache",)),),
+        status="partial",
     ),
     System(
         id="void-lac",

@@ -59,11 +59,18 @@ class Spy:
         )
         self.passes = []
 
+    def canvas(self, ids, columns):
+        """The whole rows' ids: what a pass does not compute stands as it last did."""
+        if columns is None:
+            return ids.clone()
+        return self.passes[-2].whole.scatter(1, columns, ids)
+
     def __call__(self, ids, positions, cache, *, columns, attention_mask, wanted):
         logits = self.network(
             ids, positions, cache, columns=columns, attention_mask=attention_mask, wanted=wanted
         )
         self.passes.append(SimpleNamespace(ids=ids.clone(), columns=columns, logits=logits.clone()))
+        self.passes[-1].whole = self.canvas(ids, columns)
         return logits
 
 
@@ -78,6 +85,10 @@ def watched(tiny_engine, tiny_prompts):
         return spy.passes, completions
 
     return run
+
+
+def computed(passes):
+    return sum(p.ids.shape[1] for p in passes)
 
 
 def columns(one, row=0):
@@ -280,6 +291,37 @@ def test_a_shifted_head_shifts_what_is_computed(watched):
     assert torch.allclose(plain[0].logits[row, 0], before, atol=1e-9)
 
 
+def test_a_shifted_head_may_keep_a_position_until_its_own_token_is_committed_too(watched):
+    network = build_diffusion(logit_shift=1).double()
+    order = {"remasking": "random", "refresh_interval": 100, **WHOLE}
+    before, _ = watched(DelayedKVCache(**order), network)
+    both, _ = watched(DelayedKVCache(shifted="both", **order), network)
+    mask = network.config.mask_token_id
+    late = 0
+    for last, one in pairwise(both):
+        if one.columns is None:
+            continue
+        for row in range(3):
+            masked = (one.whole[row] == mask).nonzero()[:, 0].tolist()
+            fresh = ((last.whole[row] == mask) & (one.whole[row] != mask)).nonzero()[:, 0].tolist()
+            own = {*masked, *fresh}
+            assert set(columns(one, row)) == own | {c - 1 for c in own}
+            assert columns(one, row) == sorted(columns(one, row))
+            late += len(own - {c - 1 for c in own})
+    assert late > 0  # random order: some tokens were committed after the one that follows them
+    assert computed(both) > computed(before)
+
+
+def test_keeping_both_is_lossless_in_one_layer_and_next_alone_is_not(watched):
+    network = build_diffusion(logit_shift=1, num_hidden_layers=1).double()
+    order = {"remasking": "random", **WHOLE}
+    _, plain = watched(Diffusion(**order), network)
+    _, both = watched(DelayedKVCache(shifted="both", refresh_interval=100, **order), network)
+    _, alone = watched(DelayedKVCache(refresh_interval=100, **order), network)
+    assert [c.token_ids for c in both] == [c.token_ids for c in plain]
+    assert [c.token_ids for c in alone] != [c.token_ids for c in plain]
+
+
 def test_the_window_alternates_between_the_sides():
     masked = torch.tensor([[1, 1, 0, 1, 1, 1, 0, 1, 1]], dtype=torch.bool)
     taken = torch.tensor([[4]])
@@ -311,6 +353,7 @@ def test_the_window_alternates_between_the_sides():
         ({"delay": 2}, "delay is 2"),
         ({"window": -1}, "window is -1"),
         ({"centre": "left"}, "centre is 'left'"),
+        ({"shifted": "own"}, "shifted is 'own'"),
         ({"variant": "greedy"}, "remasking is 'low_confidence'"),
     ],
 )

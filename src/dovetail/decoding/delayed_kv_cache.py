@@ -36,6 +36,9 @@ class DelayedKVCache(Diffusion):
         delay: steps between a token's commitment and its caching; 0 is the paper's ablation.
         window: "greedy" also computes so many masked positions nearest to ``centre``, to both sides in turns.
         centre: the positions to commit "next" or those of the "previous" step.
+        shifted: for models whose logits speak of the next position (Dream; the paper's app. B): a position is
+            cached when the "next" token is committed ("un" there, used in its main runs), or when its own
+            and the next token are ("both", "un_right" there), which keeps no mask's keys and values.
     """
 
     variant: Variant = "decode"
@@ -43,6 +46,7 @@ class DelayedKVCache(Diffusion):
     delay: int = 1
     window: int = 0
     centre: Literal["next", "previous"] = "next"
+    shifted: Literal["next", "both"] = "next"
 
     caches = True
 
@@ -58,8 +62,14 @@ class DelayedKVCache(Diffusion):
             raise InvalidValue("window", self.window, "at least 0")
         if self.centre not in ("next", "previous"):
             raise InvalidValue("centre", self.centre, "next or previous")
+        if self.shifted not in ("next", "both"):
+            raise InvalidValue("shifted", self.shifted, "next or both")
         if self.variant == "greedy" and self.remasking != "random":
             raise InvalidValue("remasking", self.remasking, "random for greedy: it must know what comes next")
+
+    @property
+    def own_columns(self) -> bool:
+        return self.shifted == "both"
 
     def recompute(self, canvas: Canvas, moment: Moment, target: Tensor) -> Tensor | None:
         keeps_prompt = self.variant in ("prefill", "pd")

@@ -104,6 +104,11 @@ class Unmasking:
     stop_at_end: bool = True
     caches: bool = False
 
+    @property
+    def own_columns(self) -> bool:
+        """Whether a pass, where logits come from the column before, also computes the columns themselves."""
+        return False
+
     def plan(self, length: int) -> list[list[int]]:
         """For each block, how many tokens each of its steps commits: differing by at most 1, more first.
 
@@ -156,6 +161,16 @@ def commit(tokens: Tensor, target: Tensor, scores: Tensor, n: int) -> tuple[Tens
     """The ``n`` columns of ``target`` with the highest scores and their tokens; all arguments [B, W]."""
     at = scores.topk(n, -1).indices
     return tokens.gather(1, at), target.gather(1, at)
+
+
+def _with_own(columns: Tensor, shift: int) -> Tensor:
+    """The sorted columns [B, W] and those ``shift`` before them, each once; rows with fewer repeat their last,
+    which changes nothing."""
+    both = torch.cat([columns - shift, columns], 1).sort(-1).values
+    again = torch.zeros_like(both, dtype=torch.bool)
+    again[:, 1:] = both[:, 1:] == both[:, :-1]
+    width = int((~again).sum(1).max())
+    return torch.where(again, both[:, -1:], both).sort(-1).values[:, :width].contiguous()
 
 
 class DiffusionEngine:
@@ -307,9 +322,9 @@ class DiffusionEngine:
             ids, positions, wanted = canvas.ids, canvas.positions, target - self.shift
             canvas.computed += canvas.positions[:, -1] + 1
         else:
-            # With a shifted head a position's logits come from the column before (the paper's "un").
-            wanted = torch.searchsorted(columns, target)
-            columns = columns - self.shift
+            # With a shifted head a position's logits come from the column before.
+            columns = columns - self.shift if not step.own_columns else _with_own(columns, self.shift)
+            wanted = torch.searchsorted(columns, target - self.shift)
             ids, positions = canvas.ids.gather(1, columns), canvas.positions.gather(1, columns)
             canvas.computed += columns.shape[1]
         logits = self.network(

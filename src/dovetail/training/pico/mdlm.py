@@ -1,6 +1,7 @@
 """Trains pico-mdlm, the masked diffusion model of the family, on sums of a few terms, each step written out.
 
-The objective is LLaDA's (Nie et al., arXiv 2502.09992): of each document's answer, filled up with end tokens,
+It starts from pico's weights and, as Dream (Ye et al., arXiv 2508.15487) and DiffuLLaMA (Gong et al., arXiv
+2410.17891) do, keeps its head's habit: the logits at a position speak of the next one. The objective is LLaDA's (Nie et al., arXiv 2502.09992): of each document's answer, filled up with end tokens,
 a share p drawn from U(0, 1) is masked, and the loss is the cross-entropy at the masked positions over p. Half
 of the documents are masked as the sampler will meet them instead: everything before a block clean, a share p
 of the block masked, everything behind it masked and not asked for (as in Block Diffusion, Arriola et al.,
@@ -25,8 +26,8 @@ from dovetail.training.pico import tokenizer as pico_tokenizer
 from dovetail.training.pico import train as pico
 from dovetail.training.pico.corpus import Document, chain_sum, held_out
 
-SHAPE = pico.Shape(layers=4, width=96, heads=3, key_value_heads=3, head_width=32, mlp_width=256)
-SCHEDULE = pico.Schedule(steps=700, documents_per_step=64, micro_batches=4)
+SHAPE = pico.PICO
+SCHEDULE = pico.Schedule(steps=1200, documents_per_step=64, micro_batches=4)
 CANVAS = 128  # tokens that the model learns to write at once
 BLOCK = 32
 LEAST = 0.05  # p is drawn above this: 1 / p weighs the loss
@@ -54,7 +55,7 @@ def documents(seed: int, count: int) -> Iterator[Document]:
 
 
 def new_model(shape: pico.Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> MaskedDiffusionLM:
-    """A randomly initialised model; equal seeds give equal weights."""
+    """A model of pico's shape starts from pico's weights, any other from random ones, equal for equal seeds."""
     torch.manual_seed(seed)
     config = MaskedDiffusionConfig(
         vocab_size=len(tokenizer),
@@ -71,8 +72,24 @@ def new_model(shape: pico.Shape, tokenizer: PreTrainedTokenizerFast, seed: int) 
         tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        logit_shift=1,
     )
-    return MaskedDiffusionLM(config).float()
+    model = MaskedDiffusionLM(config).float()
+    if shape == pico.PICO:
+        _inherit(model)
+    return model
+
+
+@torch.no_grad()
+def _inherit(model: MaskedDiffusionLM) -> None:
+    """Copies pico's weights; the mask's embedding, which pico lacks, becomes the mean of all others."""
+    from dovetail.models import load
+
+    given = load("pico", device="cpu", dtype="float32").network.state_dict()
+    for name, tensor in model.state_dict().items():
+        known = given[name]
+        tensor[: len(known)] = known
+        tensor[len(known) :] = known.mean(0)
 
 
 def batch(corpus: pico.Corpus, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
@@ -121,8 +138,9 @@ def token_losses(model: MaskedDiffusionLM, ids: Tensor, labels: Tensor, weights:
     """Weighted cross-entropy in nats at each of the positions to be learned, [N]."""
     learned = labels != -100
     ids = ids.masked_fill(ids < 0, model.config.mask_token_id)
-    hidden = model.hidden(ids)
-    losses = F.cross_entropy(model.lm_head(hidden[learned]), labels[learned], reduction="none")
+    speaking = learned.roll(-1, 1)  # a prompt stands first, so nothing is learned at position 0
+    hidden = model.hidden(ids)[speaking]
+    losses = F.cross_entropy(model.lm_head(hidden), labels[learned], reduction="none")
     return losses * weights[learned]
 
 
