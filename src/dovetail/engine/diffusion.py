@@ -164,8 +164,8 @@ def commit(tokens: Tensor, target: Tensor, scores: Tensor, n: int) -> tuple[Tens
 
 
 def _with_own(columns: Tensor, shift: int) -> Tensor:
-    """The sorted columns [B, W] and those ``shift`` before them, each once; rows with fewer repeat their last,
-    which changes nothing."""
+    """The sorted columns [B, W] and those ``shift`` before them, each once; rows with fewer repeat their
+    last, which changes nothing."""
     both = torch.cat([columns - shift, columns], 1).sort(-1).values
     again = torch.zeros_like(both, dtype=torch.bool)
     again[:, 1:] = both[:, 1:] == both[:, :-1]

@@ -73,12 +73,13 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "tuning": tuned,
         },
         notes=[
-            "pico-mdlm (1.15M parameters, adapted from pico as Dream is from Qwen2.5) stands in for LLaDA-8B and "
-            "Dream-7B: trained on sums of the same kind; the questions asked are the sixteenth that training "
-            "never sees.",
+            "pico-mdlm (1.15M parameters, adapted from pico as Dream is from Qwen2.5) stands in for LLaDA-8B "
+            "and Dream-7B: trained on sums of the same kind; the questions asked are the sixteenth that "
+            "training never sees.",
             "Its head is shifted, so decode caches a position when its own and the next token are committed "
-            "(the paper's un_right). Cached with the next token alone (un, the paper's choice for Dream-7B), a "
-            "position whose own token comes later keeps the mask's keys and values: that arm shows the price.",
+            "(the paper's un_right). Cached with the next token alone (un, the paper's choice for Dream-7B), "
+            "a position whose own token comes later keeps the mask's keys and values: that arm shows the "
+            "price.",
             "Speed is that of the whole canvas, end tokens included, as the paper counts it. Where blocks "
             "behind the end are left out, fewer positions are saved: most of the canvas is still masked.",
             "Logits are computed for the positions that a step can commit only, in every arm.",

@@ -1,11 +1,12 @@
 """Trains pico-mdlm, the masked diffusion model of the family, on sums of a few terms, each step written out.
 
 It starts from pico's weights and, as Dream (Ye et al., arXiv 2508.15487) and DiffuLLaMA (Gong et al., arXiv
-2410.17891) do, keeps its head's habit: the logits at a position speak of the next one. The objective is LLaDA's (Nie et al., arXiv 2502.09992): of each document's answer, filled up with end tokens,
-a share p drawn from U(0, 1) is masked, and the loss is the cross-entropy at the masked positions over p. Half
-of the documents are masked as the sampler will meet them instead: everything before a block clean, a share p
-of the block masked, everything behind it masked and not asked for (as in Block Diffusion, Arriola et al.,
-arXiv 2503.09573). Corpus handling, schedule, optimizers, checkpoints and export are pico's (``train.py``).
+2410.17891) do, keeps its head's habit: the logits at a position speak of the next one. The objective is
+LLaDA's (Nie et al., arXiv 2502.09992): of each document's answer, filled up with end tokens, a share p drawn
+from U(0, 1) is masked, and the loss is the cross-entropy at the masked positions over p. Half of the
+documents are masked as the sampler will meet them instead: everything before a block clean, a share p of the
+block masked, everything behind it masked and not asked for (as in Block Diffusion, Arriola et al., arXiv
+2503.09573). Corpus handling, schedule, optimizers, checkpoints and export are pico's (``train.py``).
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def documents(seed: int, count: int) -> Iterator[Document]:
 
 
 def new_model(shape: pico.Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> MaskedDiffusionLM:
-    """A model of pico's shape starts from pico's weights, any other from random ones, equal for equal seeds."""
+    """A model of pico's shape starts from pico's weights, any other from random ones, by the seed."""
     torch.manual_seed(seed)
     config = MaskedDiffusionConfig(
         vocab_size=len(tokenizer),
