@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
+from dovetail.models.local import LocalModel
 from dovetail.models.masked_diffusion import MaskedDiffusionConfig, MaskedDiffusionLM
 from dovetail.training.pico import tokenizer as pico_tokenizer
 from dovetail.training.pico import train as pico
@@ -86,7 +87,9 @@ def _inherit(model: MaskedDiffusionLM) -> None:
     """Copies pico's weights; the mask's embedding, which pico lacks, becomes the mean of all others."""
     from dovetail.models import load
 
-    given = load("pico", device="cpu", dtype="float32").network.state_dict()
+    source = load("pico", device="cpu", dtype="float32")
+    assert isinstance(source, LocalModel)
+    given = source.network.state_dict()
     for name, tensor in model.state_dict().items():
         known = given[name]
         tensor[: len(known)] = known
