@@ -271,7 +271,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.11730",
         venue="NeurIPS 2025",
         parts=(Part("decoding.verification_granularity", ("VGSearch", "AdaptiveVGSearch")),),
-        status="partial",
+        status="works",
     ),
     System(
         id="reasoning-transfer",
