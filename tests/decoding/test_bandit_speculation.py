@@ -61,6 +61,21 @@ def test_what_is_written_is_the_inner_decodings(variant, inner, tiny_engine, tin
         assert a.logprobs == pytest.approx(b.logprobs, abs=1e-5)
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_streaming_gives_each_text_when_it_is_written(shared, tiny_engine, tiny_prompts, drafters):
+    prompts, limits = tiny_prompts(4), Limits(12)
+    engine = Engine(tiny_engine.network, tiny_engine.tokenizer, max_rows=1, name="tiny")
+    method = BanditSpeculation(drafters=drafters, shared=shared)
+    whole = method.generate(engine, prompts, limits)
+    stream = method.stream(engine, prompts, limits)
+    for i, expected in enumerate(whole):  # one row at a time, so in order
+        index, completion = next(stream)
+        assert not torch.is_inference_mode_enabled()
+        method.generate(engine, prompts[:1], limits)  # another call in between leaves no trace
+        assert (index, completion.token_ids, completion.columns) == (i, expected.token_ids, expected.columns)
+    assert next(stream, None) is None
+
+
 def test_stop_strings_end_a_text_where_the_inner_decoding_ends_it(tiny_engine, tiny_prompts, drafters):
     prompts = tiny_prompts(6)
     free = Greedy().generate(tiny_engine, prompts, Limits(24))

@@ -285,6 +285,7 @@ def test_recurrent_networks_are_refused():
         {"lean._SMALL_PASS": 0, "elementwise._SMALL": 0, "lean._FEW": 0},
         {"lean._SMALL_PASS": 1000},
         {"lean._SMALL_PASS": 1000, "small._VECTORS": True, "small._TINY": 100, "small._NARROW": 50},
+        {"lean._SMALL_PASS": 1000, "small._VECTORS": False},
         {"lean._SMALL_PASS": 1000, "small._LIGHT": 0},
     ],
     ids=lambda limits: "+".join(f"{name}={value}" for name, value in limits.items()),

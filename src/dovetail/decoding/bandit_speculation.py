@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import median
@@ -110,9 +110,15 @@ class BanditSpeculation(Decoding):
         Raises:
             InvalidValue: a draft model of another vocabulary; an empty prompt.
         """
+        done = dict(self.stream(engine, prompts, limits))
+        return [done[i] for i in range(len(prompts))]
+
+    def stream(
+        self, engine: Any, prompts: Sequence[Prompt], limits: Limits
+    ) -> Iterator[tuple[int, Completion]]:
+        """`generate`, giving each prompt's index and completion as soon as it is written."""
         self.check(engine)
-        with torch.inference_mode():
-            return _Speculation(self, engine, prompts, limits).run()
+        yield from _Speculation(self, engine, prompts, limits).run()
 
     def over(self, modifiers: Sequence[StepwiseDecoding]) -> Decoding:
         return with_inner(self, modifiers)
@@ -175,25 +181,29 @@ class _Speculation:
         self.seconds = np.zeros(count)
         self.reasons: dict[int, FinishReason] = {}
 
-    def run(self) -> list[Completion]:
+    def run(self) -> Iterator[tuple[int, Completion]]:
         self.engine.check_prompts(self.prompts)
         self.engine.forward.refresh()
         waiting = list(range(len(self.prompts)))[::-1]
         batch: Batch | None = None
-        most = self.engine.max_rows
+        most, given = self.engine.max_rows, 0
         while waiting or batch is not None:
-            clock = time.perf_counter()
-            free = most - (0 if batch is None else len(batch))
-            # Joining copies the caches, so rows join several at a time.
-            if waiting and (batch is None or free >= min(len(waiting), max(1, most // 4))):
-                batch = self._admit(batch, [waiting.pop() for _ in range(min(free, len(waiting)))])
-            assert batch is not None
-            alive = [i for i in batch.index if i not in self.reasons]
-            if alive:
-                self._round(batch)
-                self.seconds[alive] += (time.perf_counter() - clock) / len(alive)
-            batch = self._thin(batch)
-        return [self._completion(i) for i in range(len(self.prompts))]
+            # inference_mode must not stay open across a yield, where the caller's code runs.
+            with torch.inference_mode():
+                clock = time.perf_counter()
+                free = most - (0 if batch is None else len(batch))
+                # Joining copies the caches, so rows join several at a time.
+                if waiting and (batch is None or free >= min(len(waiting), max(1, most // 4))):
+                    batch = self._admit(batch, [waiting.pop() for _ in range(min(free, len(waiting)))])
+                assert batch is not None
+                alive = [i for i in batch.index if i not in self.reasons]
+                if alive:
+                    self._round(batch)
+                    self.seconds[alive] += (time.perf_counter() - clock) / len(alive)
+                batch = self._thin(batch)
+            for i in list(self.reasons)[given:]:
+                yield i, self._completion(i)
+            given = len(self.reasons)
 
     # --- rows come and go ---------------------------------------------------------------------------------
 

@@ -227,7 +227,7 @@ class LeanForward(Forward):
 
     def embed(self, ids: Tensor) -> Tensor:
         if self._embedding is not None:
-            return F.embedding(ids, self._embedding)
+            return self._embedding.index_select(0, ids.reshape(-1)).view(*ids.shape, -1)
         embeddings: Tensor = self.network.model.embed_tokens(ids)
         return embeddings
 
@@ -253,8 +253,8 @@ class LeanForward(Forward):
         rows, tokens, size = x.shape
         where = next_positions(cache, tokens, valid)
         cache.reserve(tokens)
-        cos, sin = self._angles(where, cache.used + tokens, padded=valid is not None)
         x = x.reshape(rows * tokens, size)
+        rope = self._angles(cache.used + tokens)
         small = self._small
         if rows * tokens > _SMALL_PASS * (_ONE_THREAD if torch.get_num_threads() == 1 else 1):
             small = None
@@ -262,8 +262,11 @@ class LeanForward(Forward):
             store = cache.block(self.layers, self._kv_heads, self._head, self.dtype)
             mask = self._mask(cache, where, valid)
             x = x if embeds is None else x.clone()
-            x = small(x, cos, sin, store, cache.used, cache.shared, mask)
+            x = small(x, rope, where, store, cache.used, cache.shared, mask)
         else:
+            # Padding is at -1: it takes position 0, numbers that nobody looks at.
+            at = where.reshape(-1).clamp(min=0)
+            cos, sin = rope.index_select(0, at).view(rows, tokens, 1, -1).chunk(2, -1)
             x = self._pass(x, cos, sin, self._view(cache, where, valid), hook)
         cache.advance(where, ragged=valid is not None)
         if not all_logits and not hidden and tokens > 1:
@@ -289,8 +292,8 @@ class LeanForward(Forward):
                 x = hook(index, before.view(shape), x.view(shape)).reshape(-1, self.hidden_size)
         return x
 
-    def _angles(self, where: Tensor, end: int, padded: bool) -> tuple[Tensor, Tensor]:
-        """Cosines and signed sines [B, T, 1, D] of the positions ``where`` [B, T], all below ``end``."""
+    def _angles(self, end: int) -> Tensor:
+        """[end or more, 2 D]: cosines and signed sines of all positions below ``end``."""
         if end > self._rope.shape[0]:
             positions = torch.arange(max(end, 2 * self._rope.shape[0], 256), device=self.device)
             like = torch.empty(1, dtype=self.dtype, device=self.device)
@@ -298,12 +301,7 @@ class LeanForward(Forward):
             # rotate_half(x) = roll(x) with its first half negated; the sign goes into the table.
             sin[..., : self._head // 2] *= -1
             self._rope = torch.cat([cos[0], sin[0]], -1)
-        at = where.reshape(-1)
-        if padded:  # is at -1: it takes position 0, numbers that nobody looks at
-            at = at.clamp(min=0)
-        angles = self._rope.index_select(0, at).view(*where.shape, 1, 2 * self._head)
-        cos, sin = angles.chunk(2, -1)
-        return cos, sin
+        return self._rope
 
     def _view(self, cache: Cache, where: Tensor, valid: Tensor | None) -> _View:
         rows, tokens = where.shape
@@ -329,10 +327,16 @@ class LeanForward(Forward):
         return _View(rows, tokens, False, slots, keys, values, mask, False)
 
     def _mask(self, cache: Cache, where: Tensor, valid: Tensor | None) -> Tensor | None:
-        """The additive mask [B, 1, T, C + T], None where nothing is hidden."""
-        if valid is None and where.shape[1] == 1:
-            if not cache.holes:
+        """The additive mask [B or 1, 1, T, C + T], None where nothing is hidden."""
+        tokens = where.shape[1]
+        if valid is None and not cache.holes:
+            if tokens == 1:
                 return None
+            # All that is in the cache is seen, and of the new tokens those before.
+            shape = (tokens, cache.used + tokens)
+            mask = torch.full(shape, float("-inf"), dtype=self.dtype, device=self.device)
+            return mask.triu_(cache.used + 1)[None, None]
+        if valid is None and tokens == 1:
             # The next token comes after everything that its row holds.
             hidden = cache.where[:, None, : cache.used + 1] < 0
             hidden[..., -1] = False

@@ -27,6 +27,7 @@ Array = np.ndarray[Any, Any]
 
 _LIGHT = 1 << 18  # elements of a weight; for more OpenBLAS starts threads of its own
 _NARROW = 8  # rows
+_FEW = 24  # queries per key-value head
 _TINY = 1200  # elements of a result
 _WORTH_SHARING = 32  # columns
 _VECTORS = torch.backends.cpu.get_cpu_capability() == "AVX512"
@@ -59,18 +60,26 @@ class Weight(Memory):
 def product(x: Memory, weight: Weight, out: Memory) -> None:
     """``out`` [N, out] = ``x`` [N, in] times the weight.
 
-    numpy's BLAS multiplies a matrix with one row in about half of torch's time. With a few rows it does so
-    where it has a kernel for tiny results, which it has for AVX512: the weight is then taken in slices.
+    numpy's BLAS multiplies a matrix with one row in about half of torch's time, and with a few rows where
+    `in_slices` is fast.
     """
     rows = len(x.array)
     if rows == 1 and weight.light:
         np.dot(weight.array, x.array[0], out.array[0])
     elif rows <= _NARROW and weight.light and _VECTORS:
-        width = _TINY // rows
-        for at in range(0, len(weight.array), width):
-            np.matmul(x.array, weight.array[at : at + width].T, out.array[:, at : at + width])
+        in_slices(x.array, weight.array.T, out.array)
     else:
         torch.mm(x.tensor, weight.transposed, out=out.tensor)
+
+
+def in_slices(a: Array, b: Array, out: Array) -> None:
+    """``out`` [..., M, N] = a [..., M, K] b [..., K, N] for a ``b`` that is transposed in memory.
+
+    For AVX512 OpenBLAS has a kernel for tiny results, several times faster there; so N is taken in slices.
+    """
+    width = _TINY // a.shape[-2]
+    for at in range(0, b.shape[-1], width):
+        np.matmul(a, b[..., at : at + width], out[..., at : at + width])
 
 
 def add_product(x: Memory, weight: Weight, onto: Memory, scratch: Memory) -> None:
@@ -135,7 +144,7 @@ class _Scores(Memory):
     Attributes:
         of_shared: [K, B T G, shared]; one product with one row's keys serves all rows.
         of_own: [K, B, T G, C - shared].
-        mask: additive, [B, T G, C], or None.
+        mask: additive, [B or 1, T G, C], or None.
     """
 
     __slots__ = ("mask", "of_own", "of_shared", "shared")
@@ -149,7 +158,7 @@ class _Scores(Memory):
         self.mask: Array | None = None
         if mask is not None:
             group = b.q.shape[3]
-            self.mask = mask.numpy()[:, 0, :, None].repeat(group, 2).reshape(rows, queries, columns)
+            self.mask = mask.numpy()[:, 0, :, None].repeat(group, 2).reshape(-1, queries, columns)
 
 
 class SmallPass:
@@ -180,26 +189,35 @@ class SmallPass:
         self._buffers: dict[tuple[int, int], _Buffers] = {}
 
     def __call__(
-        self, x: Tensor, cos: Tensor, sin: Tensor, store: Tensor, start: int, shared: int, mask: Tensor | None
+        self,
+        x: Tensor,
+        rope: Tensor,
+        where: Tensor,
+        store: Tensor,
+        start: int,
+        shared: int,
+        mask: Tensor | None,
     ) -> Tensor:
         """The hidden states [N, d] after the last layer; ``x`` is written over.
 
         Args:
             x: [N, d] embeddings, this call's own memory.
-            cos, sin: [B, T, 1, D], see `elementwise.rotate_`.
+            rope: [positions, 2 D], cosines and signed sines, see `elementwise.rotate_`.
+            where: [B, T] int64, positions; -1 for padding, which takes any.
             store: [L, 2, B, K, capacity, D]; columns ``start`` to ``start + T`` are written.
             shared: the first columns, which are the same in all rows.
-            mask: additive, [B, 1, T, start + T], or None.
+            mask: additive, [B or 1, 1, T, start + T], or None.
         """
-        rows, tokens = cos.shape[:2]
+        rows, tokens = where.shape
         b = self._buffers.get((rows, tokens))
         if b is None:
             if len(self._buffers) > 12:
                 self._buffers.clear()
             b = _Buffers(rows, tokens, self.kv, self.group, self.size, self.layers[0])
             self._buffers[rows, tokens] = b
-        np.multiply(cos.numpy(), self.scales, b.cos)
-        np.multiply(sin.numpy(), self.scales, b.sin)
+        angles = rope.numpy().take(where.numpy(), 0)[:, :, None]  # [B, T, 1, 2 D]
+        np.multiply(angles[..., : self.size], self.scales, b.cos)
+        np.multiply(angles[..., self.size :], self.scales, b.sin)
         end = start + tokens
         seen = store.numpy()[..., :end, :]
         by_head = seen.swapaxes(2, 3)  # [L, 2, K, B, C, D]
@@ -244,7 +262,10 @@ class SmallPass:
         s = scores.shared
         if s:
             np.matmul(b.queries.reshape(self.kv, -1, self.size), keys[:, 0, :, :s], scores.of_shared)
-        np.matmul(b.queries, keys[..., s:], scores.of_own)
+        if _VECTORS and b.queries.shape[2] <= _FEW:
+            in_slices(b.queries, keys[..., s:], scores.of_own)
+        else:
+            np.matmul(b.queries, keys[..., s:], scores.of_own)
         if scores.mask is not None:
             scores.array += scores.mask
         torch.softmax(scores.tensor, -1, out=scores.tensor)

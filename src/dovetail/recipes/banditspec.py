@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from dovetail.core.statistics import mean, paired_ratio
 from dovetail.decoding.bandit_speculation import BanditSpeculation
 from dovetail.decoding.bandits import EXP3Spec, FixedArm, Policy, RandomArm, UCBSpec, rounds_to_write
 from dovetail.decoding.base import Decoding
-from dovetail.decoding.drafters import Drafter, DraftModel, PromptLookup
+from dovetail.decoding.drafters import Drafter, DraftModel, NoDraft, PromptLookup
 from dovetail.decoding.sampling import Greedy, Sampling
 from dovetail.engine import Engine
 from dovetail.models.local import LocalModel
@@ -174,7 +174,10 @@ def decodings(drafters: Sequence[Drafter]) -> dict[str, Decoding]:
     fifth = UCBSpec(exploration=0.2)
     for name, policy in (("UCBSpec", fifth), ("EXP3Spec", EXP3Spec())):
         found[f"{name}, shared"] = BanditSpeculation(policy, arms, shared=True)
-        found[f"{name}, shared, speed"] = BanditSpeculation(policy, arms, shared=True, reward="speed")
+        # Section 6.2 lets the bandit also choose not to draft.
+        found[f"{name}, shared, speed"] = BanditSpeculation(
+            policy, (NoDraft(), *arms), shared=True, reward="speed"
+        )
     return found
 
 
@@ -219,7 +222,7 @@ def _described(decoding: Decoding) -> str:
 def measure(
     pico: LocalModel, ways: Mapping[str, Decoding], prompts: Sequence[Prompt], limits: Limits, repeats: int
 ) -> dict[str, Measured]:
-    """Writes all prompts one after the other in every way, in turns, so that a slow spell slows all."""
+    """Writes the prompts one after the other, each in every way in turn, so that a slow spell slows all."""
     engine = Engine(pico.network, pico.tokenizer, name=pico.name, max_rows=1)
     for decoding in ways.values():
         decoding.generate(engine, prompts[:1], limits)  # what is done once: kernels, buffers
@@ -227,14 +230,30 @@ def measure(
     completions: dict[str, list[Completion]] = {}
     names = list(ways)
     for turn in range(repeats):
-        start = turn * len(names) // repeats
-        for name in names[start:] + names[:start]:
-            completions[name] = ways[name].generate(engine, prompts, limits)
+        writers = {name: one_by_one(decoding, engine, prompts, limits) for name, decoding in ways.items()}
+        completions = {name: [] for name in ways}
+        for place in range(len(prompts)):
+            start = (place + turn * len(names) // repeats) % len(names)
+            for name in names[start:] + names[:start]:
+                completions[name].append(next(writers[name]))
+        for name in names:
             taken[name].append([c.cost.seconds for c in completions[name]])
     return {
         name: Measured(name, ways[name], completions[name], np.median(taken[name], axis=0).tolist())
         for name in names
     }
+
+
+def one_by_one(
+    decoding: Decoding, engine: Engine, prompts: Sequence[Prompt], limits: Limits
+) -> Iterator[Completion]:
+    """The completions of one call, each as soon as it is written."""
+    if isinstance(decoding, BanditSpeculation):
+        events: Iterator[tuple[int, Any]] = decoding.stream(engine, prompts, limits)
+    else:
+        assert isinstance(decoding, Greedy)
+        events = engine.stream(prompts, limits, decoding)
+    return (event for _, event in events if isinstance(event, Completion))
 
 
 def pass_costs(pico: LocalModel, draft: LocalModel, turns: int, context: int = 150) -> RecipeArm:
@@ -263,7 +282,7 @@ def pass_costs(pico: LocalModel, draft: LocalModel, turns: int, context: int = 1
 def speed_claims(measured: Mapping[str, Measured], labels: Sequence[str], seed: int) -> list[Claim]:
     plain = measured["plain"]
     fixed = [measured[f"{label} alone"] for label in labels]
-    fastest = min(fixed, key=lambda m: sum(m.seconds))
+    fastest = min((plain, *fixed), key=lambda m: sum(m.seconds))
     average = np.mean([m.seconds for m in fixed], axis=0).tolist()
     most = max(fixed, key=lambda m: sum(m.tokens) / sum(m.rounds))
     average_rounds = np.mean([m.rounds for m in fixed], axis=0).tolist()
@@ -287,8 +306,8 @@ def speed_claims(measured: Mapping[str, Measured], labels: Sequence[str], seed: 
                 main=main,
             ),
             Claim(
-                f"{policy} writes at least 0.9 times the tokens per second of the best fixed arm "
-                f"({fastest.name})",
+                f"{policy} writes at least 0.9 times the tokens per second of the best fixed arm or plain "
+                f"decoding ({fastest.name})",
                 "105.72 (UCBSpec) and 102.10 (EXP3Spec) against 98.15 of the best fixed one",
                 best.value,
                 best.interval,
