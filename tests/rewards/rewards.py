@@ -4,17 +4,58 @@ from __future__ import annotations
 
 from typing import Any
 
-from dovetail.rewards import Correct, CorrectOrRefused, Format, Overlong
+from dovetail.rewards import (
+    AdaptiveSelfRecovery,
+    Bleu,
+    BoundaryReward,
+    Correct,
+    CorrectOrRefused,
+    DualAnswer,
+    Efficient,
+    Format,
+    Kimi,
+    L1Exact,
+    L1Max,
+    Laser,
+    LaserD,
+    LaserDE,
+    Overlong,
+    RankIncentive,
+    ThinkPrune,
+    Truncation,
+)
+
+ADAPTIVE: dict[str, Any] = {"target": 8, "upper": 48, "interval": 8}
+
+
+def ranker(queries: Any, golds: Any) -> list[int]:
+    return [1 + len(query) + int(gold) for query, gold in zip(queries, golds, strict=True)]
+
 
 # Made anew for every test: some rewards have state.
 REWARDS: dict[str, Any] = {
+    "asrr": lambda: AdaptiveSelfRecovery(tau=0.25, window=40),
+    "barrel": lambda: BoundaryReward(),
+    "bleu": lambda: Bleu(),
     "correct": lambda: Correct(),
     "correct:math": lambda: Correct("math", strict=True),
     "correct:exact": lambda: Correct("exact", column="reference"),
     "correct-or-refused": lambda: CorrectOrRefused(),
     "format": lambda: Format(),
     "format:thinking=false": lambda: Format(thinking=False),
+    "dual-answer": lambda: DualAnswer(),
+    "efficient": lambda: Efficient(),
+    "kimi": lambda: Kimi(),
+    "l1-exact": lambda: L1Exact(target=20, alpha=0.01),
+    "l1-max": lambda: L1Max(target=20),
+    "laser": lambda: Laser(target=20),
+    "laser:alone=false": lambda: Laser(target=20, kind="hybrid", alone=False),
+    "laser-d": lambda: LaserD(**ADAPTIVE),
+    "laser-de": lambda: LaserDE(**ADAPTIVE, pay_loops=True),
     "overlong": lambda: Overlong(max_length=40, cache=20),
+    "rank-incentive": lambda: RankIncentive(ranker, column="reference"),
+    "thinkprune": lambda: ThinkPrune(stages=(30, 20)),
+    "truncation": lambda: Truncation(target=20),
 }
 
 TEXTS = (
@@ -26,6 +67,9 @@ TEXTS = (
     "<think>\n2+2=4",
     "",
     "<think></think>\\boxed{4} \\boxed{5}",
+    "<think>\nwhich sum?\n</think>\n<rewrite>2 + 2</rewrite>",
+    "\\boxed{5}<think>2+2=4</think>\\boxed{4}",
+    "<think>\n</think>\nSorry, I do not know.",
 )
 REFERENCES = ("4", "5", "4", "7")
 
@@ -39,4 +83,5 @@ def batch(groups: int = 4, size: int = 8) -> dict[str, Any]:
         "completions": texts,
         "reference": [REFERENCES[g % len(REFERENCES)] for g, _ in rows],
         "completion_ids": [list(range(3 + (7 * i + 5 * g) % 45)) for g, i in rows],
+        "step": [0] * len(rows),
     }

@@ -11,10 +11,24 @@ from typing import Any
 
 # Name in a recipe and in logs -> (module, class).
 NAMES: dict[str, tuple[str, str]] = {
+    "asrr": ("self_recovery", "AdaptiveSelfRecovery"),
+    "barrel": ("boundary", "BoundaryReward"),
+    "bleu": ("bleu", "Bleu"),
     "correct": ("correct", "Correct"),
-    "format": ("format", "Format"),
     "correct-or-refused": ("refusal", "CorrectOrRefused"),
+    "dual-answer": ("dual_answer", "DualAnswer"),
+    "efficient": ("length_baselines", "Efficient"),
+    "format": ("format", "Format"),
+    "kimi": ("length_baselines", "Kimi"),
+    "l1-exact": ("length_baselines", "L1Exact"),
+    "l1-max": ("length_baselines", "L1Max"),
+    "laser": ("length", "Laser"),
+    "laser-d": ("length", "LaserD"),
+    "laser-de": ("length", "LaserDE"),
     "overlong": ("overlong", "Overlong"),
+    "rank-incentive": ("rank_incentive", "RankIncentive"),
+    "thinkprune": ("length_baselines", "ThinkPrune"),
+    "truncation": ("length_baselines", "Truncation"),
 }
 
 _CLASSES = {name: module for module, name in NAMES.values()}

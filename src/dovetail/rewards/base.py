@@ -83,12 +83,14 @@ class Batch:
         prompts: N texts; of a conversation, its messages one after the other.
         texts: N; what was written, thinking included.
         opened: N; the thinking mark that the prompt ends with ("" for none): the text then begins inside.
+        closed: N; likewise a mark that ends the thinking: the text then begins with the answer.
         columns: whatever else the caller gave.
     """
 
     prompts: tuple[str, ...]
     texts: tuple[str, ...]
     opened: tuple[str, ...]
+    closed: tuple[str, ...]
     columns: Mapping[str, Any]
 
     @classmethod
@@ -107,7 +109,9 @@ class Batch:
             )
         told = tuple(_text(f"prompts[{i}]", p, whole=True) for i, p in enumerate(asked))
         texts = tuple(_text(f"completions[{i}]", c, whole=False) for i, c in enumerate(written))
-        return cls(told, texts, tuple(map(_opened, told)), columns)
+        marks = tuple(zip(*THINKING_MARKS, strict=True))
+        opened, closed = (tuple(_ending(prompt, some) for prompt in told) for some in marks)
+        return cls(told, texts, opened, closed, columns)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -241,9 +245,10 @@ def _content(name: str, message: Mapping[str, Any]) -> str:
     return f"<think>\n{thinking}\n</think>\n\n{content or ''}" if thinking else content or ""
 
 
-def _opened(prompt: str) -> str:
+def _ending(prompt: str, marks: Sequence[str]) -> str:
+    """Which of the marks a prompt ends with; "" for none."""
     tail = prompt[-40:].rstrip()
-    return next((opening for opening, _ in THINKING_MARKS if tail.endswith(opening)), "")
+    return next((mark for mark in marks if tail.endswith(mark)), "")
 
 
 def _key(value: Any) -> Any:
