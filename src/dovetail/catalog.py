@@ -307,7 +307,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.14990",
         venue="",
         parts=(Part("prompting.language_knowledge", ("LanguageKnowledgeRouter",)),),
-        status="partial",
+        status="works",
     ),
     System(
         id="t2s-bench",

@@ -50,7 +50,7 @@ HOME = {
     "boss": "Zheb",
     "ruler": "Zheb",
 }
-ELSEWHERE = 0.3  # share of a topic's facts that a language is taught which is not the topic's home
+ELSEWHERE = 0.1  # share of a topic's facts that a language is taught which is not the topic's home
 EQUAL = 0.55  # share of all facts that every language is taught in the copy "equal"
 TRAIN = 0.4  # share of the questions that the router learns from
 STEPS: dict[Scale, int] = {"smoke": 2, "pico": 200, "full": 800}
@@ -140,8 +140,14 @@ def measure(model: LocalModel, train: Sequence[Example], test: Sequence[Example]
     every: dict[str, list[Any]] = {**arms, "routed": [router]}
     report = compare(model, asked("test", test), every, limit=None, baseline=best, progress=False, **settings)
     found, answers = matrix(report, test)
-    votes = [float(majority(given) == e.reference) for given, e in zip(answers, test, strict=True)]
+    votes = [voted(given, values) for given, values in zip(answers, found, strict=True)]
     return Measured(router, best, report, right, found, np.array(votes))
+
+
+def voted(answers: Sequence[str], right: Sequence[float]) -> float:
+    """What the answer that most languages give scores; an answer is right wherever it is given."""
+    winner = majority(answers)
+    return float(right[list(answers).index(winner)]) if winner is not None else 0.0
 
 
 def matrix(report: Report, examples: Sequence[Example]) -> tuple[NDArray[np.float64], list[list[str]]]:
