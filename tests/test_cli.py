@@ -200,6 +200,16 @@ def test_ctrl_c_ends_with_130_a_partial_report_and_the_way_on(
     assert json.loads(Path("cut/report.json").read_text())["complete"] is True
 
 
+def test_ctrl_c_before_the_run_says_so(
+    fake: FakeModel, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dovetail.comparison.compare", stopped)
+    assert compare(capsys, "greedy") == (130, "", "interrupted before anything was done\n")
+
+
 def test_tasks_lists_names(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "tasks")
     assert code == 0

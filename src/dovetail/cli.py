@@ -184,6 +184,9 @@ def compare(
         again = f"the same command with --out {folder} --resume"
         typer.echo(f"interrupted; {again} goes on where it stopped", err=True)
         raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted before anything was done", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     _show_report(report, folder)
     if any(all(o.error for o in report.outcomes if o.arm == a.name) for a in report.arms):
         raise typer.Exit(FAILED)

@@ -151,19 +151,24 @@ def test_an_example_that_fails_is_reported_and_counted_and_the_rest_goes_on() ->
     assert any("every arm: 1 of 20 examples failed" in note and "sum-7" in note for note in report.notes)
 
 
+class Ears(Silent):
+    """Keeps what the user is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.heard.append(text)
+
+
 def test_an_arm_that_always_fails_does_not_take_the_others_along() -> None:
-    said: list[str] = []
-
-    class Ears(Silent):
-        def say(self, text: str) -> None:
-            said.append(text)
-
-    report = compare(FakeModel(), sums(10), {"ok": "greedy", "bad": Broken()}, batch=4, progress=Ears())
+    ears = Ears()
+    report = compare(FakeModel(), sums(10), {"ok": "greedy", "bad": Broken()}, batch=4, progress=ears)
     assert report.arm("bad").figures["accuracy"].value == 0.0
     assert report.arm("ok").figures["accuracy"].value > 0.3
     assert any("bad: 10 of 10 examples failed" in note and "by design" in note for note in report.notes)
-    assert len(said) == 1
-    assert "ZeroDivisionError" in said[0]
+    assert len(ears.heard) == 1
+    assert "ZeroDivisionError" in ears.heard[0]
 
 
 def test_a_scorer_that_raises_costs_one_example() -> None:
@@ -313,8 +318,10 @@ def test_ctrl_c_leaves_a_partial_report_and_a_resumable_run(tmp_path: Path, afte
     whole = compare(FakeModel(), sums(40), ARMS, batch=10, out=tmp_path / "whole")
     out = tmp_path / "cut"
     model = FakeModel(engine=FakeEngine(interrupt_after=after))
+    ears = Ears()
     with pytest.raises(Interrupted) as stopped:
-        compare(model, sums(40), ARMS, batch=10, out=out)
+        compare(model, sums(40), ARMS, batch=10, out=out, progress=ears)
+    assert ears.heard == ["interrupted: writing the report on what is finished"]
     partial = stopped.value.report
     if after < 3:
         assert partial is None

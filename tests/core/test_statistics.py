@@ -194,6 +194,23 @@ def test_holm_over_arms():
     assert [d.p_adjusted for d in found.values()] == pytest.approx(list(expected))
 
 
+def test_no_p_value_is_zero():
+    """However clear: of r resamples none disagreed, which bounds p at 2 / (r + 1) and proves no more."""
+    found = st.paired_difference(np.ones(500), np.zeros(500), resamples=999)
+    assert found.p_value == pytest.approx(2 / 1000)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_holm_is_statsmodels_holm(seed):
+    """Small p-values that differ: neither capped at 1 nor lifted to the one before, as with equal arms."""
+    p = (np.random.default_rng(seed).random(6) ** 3).tolist()
+    given = {f"arm{i}": st.Difference(0.1, (0.0, 0.2), x, x, "better", 50) for i, x in enumerate(p)}
+    found = st.holm(given)
+    expected = multipletests(p, method="holm")[1]
+    assert [d.p_adjusted for d in found.values()] == pytest.approx(list(expected))
+    assert [d.verdict for d in found.values()] == ["better" if x < 0.05 else "cannot tell" for x in expected]
+
+
 def test_holm_turns_a_lone_finding_among_many_arms_into_cannot_tell():
     lone = st.paired_difference(differences(20, 8, 200), np.zeros(200))
     assert lone.verdict == "better"

@@ -178,6 +178,7 @@ def _run(
                     f"{label}: {failed[0].example_id} failed: {failed[0].error} (more such in the report)"
                 )
     except KeyboardInterrupt:
+        display.say("interrupted: writing the report on what is finished")
         return True
     return False
 
