@@ -297,7 +297,7 @@ SYSTEMS: tuple[System, ...] = (
             Part("decoding.answer_twice", ("ThinkOnceAnswerTwice",)),
             Part("rewards.dual_answer", ("DualAnswer",)),
         ),
-        status="partial",
+        status="works",
     ),
     System(
         id="lsk-extractor",

@@ -47,8 +47,8 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(examples=12, tuning=12, steps=2),
-    "pico": Size(examples=1120, tuning=480, steps=160),
-    "full": Size(examples=1120, tuning=1120, steps=2000),
+    "pico": Size(examples=960, tuning=480, steps=320),
+    "full": Size(examples=960, tuning=960, steps=2000),
 }
 
 
@@ -92,7 +92,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
         notes=[
             f"The threshold was chosen on {size.tuning} questions of which none is reported: the fewest "
             "tokens at an accuracy no lower than always thinking there.",
-            "Text, not video. Three of four questions are known by heart (facts, tables of numbers to 15); "
+            "Text, not video. Three of four questions are known by heart (facts, tables of numbers to 12); "
             "the fourth takes steps (four to six terms, one to four changes of a quantity) and is new.",
             f"Pico answers next to nothing at once: a copy practised the format on {32 * size.steps} "
             "questions; of the hard ones, every other first answer was made wrong. The plain arms are pico "
