@@ -452,6 +452,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.15404",
         venue="ACL 2026",
         parts=(Part("training.data.safety", ("SafetyMix",)), Part("benchmarks.refusal", ("RefusalBench",))),
+        status="partial",
     ),
     System(
         id="reward-hacking-pch",

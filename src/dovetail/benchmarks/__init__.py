@@ -15,6 +15,8 @@ from dovetail.core import Task, UnknownName
 
 # Name on the command line -> module, whose ``task(name, **parameters)`` makes it.
 FAMILIES: dict[str, str] = {
+    "refusal-benign": "refusal",
+    "refusal-forbidden": "refusal",
     "t2s-links": "text_to_structure",
     "t2s-mr": "text_to_structure",
     "t2s-nodes": "text_to_structure",

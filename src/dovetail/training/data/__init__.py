@@ -12,6 +12,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "guided": ("curriculum", "GuidedPrompting"),
     "mix": ("mix", "Mix"),
     "unanswerable": ("unanswerable", "UnanswerableMix"),
+    "safety-mix": ("safety", "SafetyMix"),
 }
 
 _CLASSES = {name: module for module, name in NAMES.values()}
