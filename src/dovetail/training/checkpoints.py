@@ -47,9 +47,7 @@ class Folder:
         Unsupported: the folder holds a run, and neither is asked for.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, resume: bool = False, overwrite: bool = False
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], resume: bool = False, overwrite: bool = False) -> None:
         self.path = Path(path)
         if resume and overwrite:
             raise Unsupported("resume and overwrite exclude each other: give one of them")

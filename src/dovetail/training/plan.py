@@ -104,9 +104,10 @@ class Plan:
         """Loads the model and trains it; ``options`` go to `train` (out, resume, progress, ...)."""
         from dovetail.models import load
         from dovetail.models.local import LocalModel
+        from dovetail.training.processes import Processes
         from dovetail.training.verb import train
 
-        model = load(self.model, device=self.device, dtype=self.dtype)
+        model = load(self.model, device=self.device or Processes.joined().device, dtype=self.dtype)
         return train(
             model if isinstance(model, LocalModel) else self.model,
             self.task,

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dovetail.engine import LeanForward
 from dovetail.training.batches import micro_batches
+from dovetail.training.processes import ALONE, Processes
 from dovetail.training.rollouts import Rollouts
 
 
@@ -98,18 +99,20 @@ class Policy:
         return wide(self.network.lm_head(hidden[asked]))
 
     @torch.no_grad()
-    def read(self, rollouts: Rollouts, *, entropy: bool = False) -> tuple[Tensor, Tensor | None]:
+    def read(
+        self, rollouts: Rollouts, *, entropy: bool = False, processes: Processes = ALONE
+    ) -> tuple[Tensor, Tensor | None]:
         """[N, L] log-probabilities, and entropies where asked for, of all rows; without gradients."""
         lengths = row_lengths(rollouts)
         logprobs = torch.zeros(rollouts.mask.shape, device=rollouts.mask.device)
         entropies = torch.zeros_like(logprobs) if entropy else None
-        for batch in micro_batches(lengths, self.micro_batch_tokens):
+        for batch in processes.dealt(micro_batches(lengths, self.micro_batch_tokens)):
             reading = self(rollouts.select(batch))
             length = reading.where.shape[1]
             logprobs[batch, :length] = reading.logprobs.to(logprobs.dtype)
             if entropies is not None:
                 entropies[batch, :length] = reading.entropy.to(logprobs.dtype)
-        return logprobs, entropies
+        return processes.sum(logprobs), None if entropies is None else processes.sum(entropies)
 
 
 def row_lengths(rollouts: Rollouts) -> list[int]:

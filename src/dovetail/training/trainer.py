@@ -42,6 +42,7 @@ from dovetail.training.monitors.base import Alarm, Monitor
 from dovetail.training.objectives.base import Objective
 from dovetail.training.optimisers import Optimisers
 from dovetail.training.policy import Policy, row_lengths
+from dovetail.training.processes import ALONE, Processes
 from dovetail.training.rollouts import Rollouts, totals_of
 from dovetail.training.run import Run, Sample
 from dovetail.training.settings import Settings
@@ -64,6 +65,7 @@ class Trainer:
         settings: see `Settings`.
         held_out: examples that are evaluated, and
         scorer: what judges them.
+        processes: that share the work.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Trainer:
         settings: Settings,
         held_out: Sequence[Example] = (),
         scorer: Scorer | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         size = objective.group_size
         if settings.batch % (size * objective.minibatches):
@@ -91,7 +94,8 @@ class Trainer:
         self.names = reward_names(self.rewards)
         self.weights = torch.tensor(_weights(weights, self.names), dtype=torch.float64)
         self.held_out, self.scorer = list(held_out), scorer
-        self.writer = Writer(model, objective, decoding, settings)
+        self.processes = processes
+        self.writer = Writer(model, objective, decoding, settings, processes)
         # Completions drawn at a temperature are learned from under that temperature.
         temperature = float(getattr(decoding, "temperature", 1.0)) if objective.writes else 1.0
         self.policy = Policy(model.network, temperature or 1.0, settings.micro_batch_tokens)
@@ -139,6 +143,7 @@ class Trainer:
                 part.update(rollouts)
             if hasattr(part, "figures"):
                 figures |= part.figures()
+        figures = self.processes.from_first(lambda: figures)  # seconds differ; what monitors see must not
         self._keep_samples(rollouts)
         self.step += 1
         every = self.settings.evaluate_every
@@ -191,11 +196,13 @@ class Trainer:
                 self._skip("completions that no reward applies to", nobody)
         reads = self.objective.reads
         if reads & {"logprobs", "entropies"}:
-            logprobs, entropies = self.policy.read(rollouts, entropy="entropies" in reads)
+            logprobs, entropies = self.policy.read(
+                rollouts, entropy="entropies" in reads, processes=self.processes
+            )
             rollouts.entropies = entropies
             rollouts.logprobs = logprobs if "logprobs" in reads else None
         if self.reference is not None:
-            rollouts.reference, _ = self.reference.read(rollouts)
+            rollouts.reference, _ = self.reference.read(rollouts, processes=self.processes)
         worth = self.objective.assign(rollouts)
         if worth is not None:
             worth = worth.to(torch.float32)
@@ -226,12 +233,13 @@ class Trainer:
         batches = micro_batches(kept, self.settings.micro_batch_tokens)
         sums: dict[str, float] = {"loss": 0.0}
         self.model.network.train()
-        for batch in batches:
+        for batch in self.processes.dealt(batches):
             loss, figures = self.objective.loss(self.policy, rollouts.select([rows[i] for i in batch]))
             loss.backward()
             for name, value in ({"loss": loss.detach()} | dict(figures)).items():
                 sums[name] = sums.get(name, 0.0) + float(value)
         self.model.network.eval()
+        sums = self.processes.sum_numbers(sums, self.model.network.device)
         read = float(rollouts.mask[rows].sum()) / max(1.0, float(rollouts.mask.sum()))
         # The loss is over all rows, as idle ones add nothing; other figures are over those that were read.
         sums = {name: value if name == "loss" else value / (read or 1.0) for name, value in sums.items()}
@@ -240,6 +248,7 @@ class Trainer:
         if not rows:
             self._skip("updates without a completion to learn from")
             return sums
+        self.processes.sum_gradients(self.optimisers.parameters)
         sums["gradient"] = self.optimisers.clip()
         if math.isfinite(sums["loss"]) and math.isfinite(sums["gradient"]):
             self.bad_updates = 0
@@ -259,13 +268,16 @@ class Trainer:
         """Asks the held-out examples; {} where there are none."""
         if not self.held_out or self.scorer is None:
             return {}
-        found = evaluate(
-            self.model,
-            self.held_out,
-            self.scorer,
-            max_new_tokens=self.settings.evaluation_tokens or self.settings.max_new_tokens,
-            thinking=self.settings.thinking,
-            step=self.step,
+        asked, scorer, settings = self.held_out, self.scorer, self.settings
+        found = self.processes.from_first(
+            lambda: evaluate(
+                self.model,
+                asked,
+                scorer,
+                max_new_tokens=settings.evaluation_tokens or settings.max_new_tokens,
+                thinking=settings.thinking,
+                step=self.step,
+            )
         )
         self.run.evaluations.append(found)
         n = len(found.values)

@@ -25,6 +25,7 @@ from dovetail.training.judging import ByScorer, Reward
 from dovetail.training.monitors.base import Monitor
 from dovetail.training.objectives.base import Objective
 from dovetail.training.objectives.policy_gradient import PolicyGradient
+from dovetail.training.processes import Processes
 from dovetail.training.progress import Silent, choose
 from dovetail.training.run import Run
 from dovetail.training.settings import Settings
@@ -90,7 +91,8 @@ def train(
     if isinstance(held_out, int):
         options["held_out"], held_out = held_out, None
     chosen = (settings or Settings()).changed(**options)
-    folder = None if out is None else Folder(out, resume=resume, overwrite=overwrite)
+    processes = Processes.joined()
+    folder = None if out is None else processes.from_first(lambda: Folder(out, resume, overwrite))
     if folder is None and tensorboard:
         raise InvalidValue("tensorboard", tensorboard, "given with out, the folder to write to")
     if folder is None and resume:
@@ -107,7 +109,7 @@ def train(
         rewards = [ByScorer(own)] if own is not None and objective.writes else []
     decoding = Sampling() if decoding is None else decoding
     trainer = Trainer(
-        _loaded(model, in_place),
+        _loaded(model, in_place, processes.device),
         examples,
         objective,
         rewards=rewards,
@@ -118,6 +120,7 @@ def train(
         settings=chosen,
         held_out=asked,
         scorer=judge,
+        processes=processes,
     )
     for seeded in (torch.manual_seed, random.seed, np.random.seed):  # dropout; rewards that draw
         seeded(chosen.seed)
@@ -130,14 +133,19 @@ def go(
     trainer: Trainer, folder: Folder | None = None, display: Silent | None = None, tensorboard: bool = False
 ) -> None:
     """Advances to the end; in a folder, from its checkpoint and with new ones on the way."""
-    every = trainer.settings.save_every
+    every, first = trainer.settings.save_every, trainer.processes.first
     if folder is not None:
-        folder.begin(trainer.run.settings)
         trainer.run.folder = folder.path
         state = folder.load()
+        if first:
+            folder.begin(trainer.run.settings)
         if state is not None:
             trainer.load_state_dict(state)
-        folder.rewrite(trainer.run.history)
+        if first:
+            folder.rewrite(trainer.run.history)
+        trainer.processes.wait()
+    if not first:  # one process writes and shows
+        folder, display, tensorboard = None, None, False
     board = TensorBoard(folder.path / "tensorboard", trainer.step) if folder and tensorboard else None
     with display or Silent() as shown:
         shown.begin(trainer.step, trainer.settings.steps)
@@ -210,8 +218,8 @@ def _examples(task: Questions, limit: int | None, seed: int) -> tuple[list[Examp
     return [replace(e) for e in examples], made.scorer
 
 
-def _loaded(model: str | os.PathLike[str] | LocalModel, in_place: bool) -> LocalModel:
-    found = model if isinstance(model, LocalModel) else load(model)
+def _loaded(model: str | os.PathLike[str] | LocalModel, in_place: bool, device: str | None) -> LocalModel:
+    found = model if isinstance(model, LocalModel) else load(model, device=device)
     if not isinstance(found, LocalModel):
         raise Unsupported(f"{found.name} is behind a server: only a local model can be trained")
     if in_place or found is not model:

@@ -14,6 +14,7 @@ from dovetail.core.seeds import stream
 from dovetail.decoding.base import Decoding
 from dovetail.models.local import LocalModel
 from dovetail.training.objectives.base import Objective
+from dovetail.training.processes import ALONE, Processes
 from dovetail.training.rollouts import Rollouts
 from dovetail.training.settings import Settings
 
@@ -28,11 +29,18 @@ class Writer:
         objective: says how many completions there are per question, and whether the model writes them.
         decoding: how it writes them.
         settings: limits, thinking mode and seed.
+        processes: share the writing.
     """
 
     def __init__(
-        self, model: LocalModel, objective: Objective, decoding: Decoding, settings: Settings
+        self,
+        model: LocalModel,
+        objective: Objective,
+        decoding: Decoding,
+        settings: Settings,
+        processes: Processes = ALONE,
     ) -> None:
+        self.processes = processes
         self.model, self.objective, self.decoding, self.settings = model, objective, decoding, settings
         self.limits = Limits(settings.max_new_tokens)
         if objective.writes:
@@ -61,7 +69,12 @@ class Writer:
                 )
                 group.append(number)
         if self.objective.writes:
-            completions = self.decoding.generate(self.model.engine, prompts, self.limits)
+            # Whole groups: the engine reads the prompt of a group once.
+            size = self.objective.group_size
+            groups = [prompts[i : i + size] for i in range(0, len(prompts), size)]
+            mine = [prompt for group in self.processes.share(groups) for prompt in group]
+            written = self.decoding.generate(self.model.engine, mine, self.limits) if mine else []
+            completions = self.processes.joined_lists(written)
         else:
             completions = [c for example, prompt in asked for c in self._given(example, prompt)]
         return Rollouts.of(step, examples, prompts, completions, group, self.model.network.device)
