@@ -95,14 +95,19 @@ def test_a_new_page_comes_from_the_template_and_keeps_what_is_written(
         "machine": {"cpu": "A CPU", "cores": 2, "gpu": []},
         "versions": {"torch": "2.13.0"},
         "seeds": [0, 1],
-        "arms": [{"name": "soft", "figures": figures}, {"name": "greedy", "figures": {}}],
+        "arms": [
+            {"name": "soft", "figures": figures},
+            {"name": "greedy", "figures": {"accuracy": figures["accuracy"]}},
+            {"name": "cost", "figures": {"seconds": figures["parameters"]}},
+        ],
         "claims": [claim],
         "notes": ["too small a vocabulary"],
     }
     (tmp_path / "results" / "soft-thinking.json").write_text(json.dumps(content))
     text = docs.pages(tmp_path)[page]
     assert "By hand." in text
-    assert "| accuracy | 0.51 [0.4, 0.6] |  |" in text
+    assert "| arm | accuracy | parameters |\n|---|---|---|\n| soft | 0.51 [0.4, 0.6] | 8.5e+05 |\n" in text
+    assert "| greedy | 0.51 [0.4, 0.6] |  |\n\n| arm | seconds |\n|---|---|\n| cost |" in text
     assert (
         "| **no worse \\| than sampling** | +2.5 points | 0.5 | 0.01235 [-0.01, 0.03] | inconclusive |"
         in text

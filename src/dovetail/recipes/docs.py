@@ -149,19 +149,28 @@ def results(system: System) -> str:
     lines = [
         f"Scale {result['scale']}, {result['date']}, {_duration(result['seconds'])} on {where}; {packages}; "
         f"seeds {', '.join(map(str, result['seeds']))}. All of it: `results/{system.id}.json`.",
-        _table(_figure_rows(result["arms"])),
+        "\n\n".join(map(_table, _figure_tables(result["arms"]))),
         _table(_claim_rows(result["claims"])),
     ]
     lines += [f"- {note}" for note in result["notes"]]
     return "\n\n".join(lines[:3]) + ("\n\n" + "\n".join(lines[3:]) if lines[3:] else "")
 
 
-def _figure_rows(arms: list[dict[str, Any]]) -> list[list[str]]:
-    names = dict.fromkeys(name for arm in arms for name in arm["figures"])
-    rows = [["figure", *(arm["name"] for arm in arms)]]
-    for name in names:
-        rows.append([name.replace("_", " "), *(_number(arm["figures"].get(name)) for arm in arms)])
-    return rows
+def _figure_tables(arms: list[dict[str, Any]]) -> list[list[list[str]]]:
+    """A row per arm; arms that have no figure in common stand in tables of their own."""
+    together: list[list[dict[str, Any]]] = []
+    for arm in arms:
+        of = next((t for t in together if any(arm["figures"].keys() & other["figures"] for other in t)), None)
+        if of is None:
+            together.append(of := [])
+        of.append(arm)
+    tables = []
+    for of in together:
+        names = dict.fromkeys(name for arm in of for name in arm["figures"])
+        rows = [["arm", *(name.replace("_", " ") for name in names)]]
+        rows += [[arm["name"], *(_number(arm["figures"].get(name)) for name in names)] for arm in of]
+        tables.append(rows)
+    return tables
 
 
 def _claim_rows(claims: list[dict[str, Any]]) -> list[list[str]]:
