@@ -90,6 +90,16 @@ def test_chunks_give_the_same_gradients(embedder: DiffusionEmbedder) -> None:
     torch.testing.assert_close(grads[0], grads[1], atol=1e-5, rtol=1e-4)
 
 
+def test_a_step_has_the_loss_of_its_texts(embedder: DiffusionEmbedder) -> None:
+    queries = embedder.encode([(t.instruction, t.query) for t in TRIPLES])
+    positives = embedder.encode([t.positive for t in TRIPLES])
+    negatives = embedder.encode([n for t in TRIPLES for n in t.negatives])
+    expected = InfoNCE()(*(torch.from_numpy(part) for part in (queries, positives, negatives))).item()
+    for chunk in (None, 3):
+        loss = ContrastiveTuning(lora_r=None, chunk=chunk)._backward(embedder, TRIPLES, 0)
+        assert loss == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize("options", [{"lora_r": 4}, {"lora_r": None}, {"lora_r": 4, "chunk": 16}])
 def test_tuning_learns(embedder: DiffusionEmbedder, options: dict[str, Any]) -> None:
     settings = ContrastiveTuning(batch=8, lr=1e-2, warmup=2, steps=12, **options)
