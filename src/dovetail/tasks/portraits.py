@@ -1,18 +1,17 @@
 """Portraits: retrieval over atlas's people, where query and text share a person rather than words.
 
-A portrait tells some facts about one person ("The home is Bado. The boss is Mira."). Facts are shared by
-many people, so no single one gives the person away: the first and the last ones of a long text must be put
-together. Texts bear no name, and where query and text tell different facts, what is relevant can only be
-found by one who has read about the people before (`Portraits.text`), as in retrieval by the concept that a
-question needs. Three sets: "short" (three facts), "long" (the same, filler between the first and the last),
-and "logic" ("The home is Bado. The boss is not Mira.", with every person of whom that is true).
+A portrait tells some facts about one person ("The sister is Mira."). Each is shared by many people, so no
+single one gives the person away: the first and the last ones of a long text must be put together. Texts bear
+no name, and queries speak of other relations than texts do. What is relevant can thus only be found by one
+who has read about the people before (`Portraits.text`), as in retrieval by the concept that a question needs.
+Three sets: "short" (three facts), "long" (the same, filler between the first and the others), and "logic"
+("The home is Bado. The boss is not Mira.", with every person of whom that is true).
 """
 
 from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,7 +20,9 @@ from dovetail.tasks.atlas import TRADES, every_name
 from dovetail.tasks.retrieval import RetrievalSet
 
 SETS: tuple[str, ...] = ("short", "long", "logic")
-RELATIONS: tuple[str, ...] = ("friend", "teacher", "sister", "boss", "home", "trade")
+TOLD: tuple[str, ...] = ("friend", "teacher", "sister")
+ASKED: tuple[str, ...] = ("boss", "home", "trade")
+RELATIONS = TOLD + ASKED
 _VALUES = 8  # objects of each relation, so that every fact is shared by an eighth of the people
 
 
@@ -100,15 +101,13 @@ class Portraits:
         if kind == "logic":
             return self._logical_pairing(rng)
         name = rng.choice(self.seen)
-        order = rng.sample(RELATIONS, len(RELATIONS))
         double = max(
             (n for n in self.names if n != name), key=lambda n: (self._shared(n, name), rng.random())
         )
-        query = " ".join(self._told(name, r) for r in order[:3])
-        texts = [self._portrait(rng, n, order[3:], kind) for n in (name, double)]
-        return Pairing(query, texts[0], texts[1], name)
+        texts = [self._portrait(rng, n, kind) for n in (name, double)]
+        return Pairing(self._asked(rng, name), texts[0], texts[1], name)
 
-    def retrieval(self, kind: str, queries: int = 120, texts: int = 3) -> RetrievalSet:
+    def retrieval(self, kind: str, queries: int = 120, texts: int = 2) -> RetrievalSet:
         """One of the `SETS`.
 
         Args:
@@ -118,7 +117,7 @@ class Portraits:
         self._check(kind)
         rng = random.Random(f"portraits-{kind}-{self.seed}")
         about = [name for name in self.names for _ in range(texts)]
-        corpus = [self._portrait(rng, name, rng.sample(RELATIONS, 3), kind) for name in about]
+        corpus = [self._portrait(rng, name, kind) for name in about]
         asked: dict[str, str] = {}
         qrels: dict[str, dict[str, float]] = {}
         for number in range(queries):
@@ -128,7 +127,7 @@ class Portraits:
                 right = {n for n in self.names if self.facts[n][yes] == value and self.facts[n][no] != other}
             else:
                 name = rng.choice(self.unseen)
-                asked[f"q{number}"] = " ".join(self._told(name, r) for r in rng.sample(RELATIONS, 3))
+                asked[f"q{number}"] = self._asked(rng, name)
                 right = {name}
             qrels[f"q{number}"] = {f"d{i}": 1.0 for i, n in enumerate(about) if n in right}
         return RetrievalSet({f"d{i}": text for i, text in enumerate(corpus)}, asked, qrels)
@@ -136,8 +135,7 @@ class Portraits:
     def _logical_pairing(self, rng: random.Random) -> Pairing:
         name, yes, value, no, other = self._claim(rng, asked_later=False)
         untrue = [n for n in self.names if self.facts[n][yes] == value and self.facts[n][no] == other]
-        told = rng.sample([r for r in RELATIONS if r not in (yes, no)], 3)
-        texts = [self._portrait(rng, n, told, "logic") for n in (name, rng.choice(untrue))]
+        texts = [self._portrait(rng, n, "logic") for n in (name, rng.choice(untrue))]
         return Pairing(self._question(yes, value, no, other), texts[0], texts[1], name)
 
     def _claim(self, rng: random.Random, asked_later: bool) -> tuple[str, str, str, str, str]:
@@ -145,7 +143,7 @@ class Portraits:
         not, of someone else both. A quarter of such claims is only asked in the set, never in a pairing."""
         while True:
             name = rng.choice(self.names)
-            yes, no = rng.sample(RELATIONS, 2)
+            yes, no = rng.sample(ASKED, 2)
             value = self.facts[name][yes]
             others = sorted(
                 {self.facts[n][no] for n in self.names if self.facts[n][yes] == value}
@@ -160,8 +158,11 @@ class Portraits:
     def _question(yes: str, value: str, no: str, other: str) -> str:
         return f"The {yes} is {value}. The {no} is not {other}."
 
-    def _portrait(self, rng: random.Random, name: str, told: Sequence[str], kind: str) -> str:
-        sentences = [self._told(name, relation) for relation in told]
+    def _asked(self, rng: random.Random, name: str) -> str:
+        return " ".join(self._told(name, relation) for relation in rng.sample(ASKED, len(ASKED)))
+
+    def _portrait(self, rng: random.Random, name: str, kind: str) -> str:
+        sentences = [self._told(name, relation) for relation in rng.sample(TOLD, len(TOLD))]
         if kind == "long":
             sentences[1:1] = rng.sample(self._cities, self.filler)
         return " ".join(sentences)
