@@ -174,6 +174,15 @@ def test_hidden_graphs_have_the_answer_that_they_claim(kind):
         hidden_graph(rng, 4, 6)
 
 
+def test_nodes_named_by_letters():
+    graph = hidden_graph(random.Random(0), 4, 18, wording="letters")
+    assert graph.text.startswith("If ")
+    assert graph.text.count(" then ") == len(set(graph.links)) == 18
+    assert all(len(name) == 1 and name not in "ABCDIO" for name in graph.nodes)
+    with pytest.raises(InvalidValue, match="links is 19"):
+        hidden_graph(random.Random(0), 4, 19, wording="letters")
+
+
 def test_links_within_reach_nearest_first():
     links = [("b", "c"), ("x", "y"), ("a", "b"), ("a", "d"), ("c", "e")]
     assert breadth_first(links, "a") == [("a", "b"), ("a", "d"), ("b", "c"), ("c", "e")]
@@ -212,6 +221,8 @@ def test_the_door_still_opens_to_the_floor_below():
         {"max_hops": 7},
         {"branching": 1.5},
         {"size": 0},
+        {"wording": "words"},
+        {"wording": "letters", "sentences": 19},
     ],
 )
 def test_impossible_parameters_are_named(values):

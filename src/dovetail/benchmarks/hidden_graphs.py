@@ -17,7 +17,12 @@ from dovetail.tasks.atlas import every_name
 
 LETTERS = "ABCD"
 Question = Literal["reach", "fault"]
+Wording = Literal["names", "letters"]
 Link = tuple[str, str]
+# Nodes named by letters; A to D are the options, and I and O look like digits.
+NODES = tuple("EFGHJKLMNPQRSTUVWXYZ")
+SENTENCES: dict[str, str] = {"names": "{} gives to {}.", "letters": "If {} then {}."}
+MOST_LETTERED_LINKS = len(NODES) - 2  # two chains, with one node more than links each
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,12 @@ class HiddenGraph:
 
 
 def hidden_graph(
-    rng: random.Random, hops: int, links: int = 9, branching: float = 0.5, kind: Question = "reach"
+    rng: random.Random,
+    hops: int,
+    links: int = 9,
+    branching: float = 0.5,
+    kind: Question = "reach",
+    wording: Wording = "names",
 ) -> HiddenGraph:
     """A graph and a question of ``hops`` hops.
 
@@ -59,13 +69,18 @@ def hidden_graph(
             belonging to an unconnected chain.
         kind: "reach" asks what is reached in so many steps (one option is right); "fault" asks what stops
             too when a node stops (every option downstream is right).
+        wording: "names" ("Kalo gives to Mira.") or "letters" ("If E then K."), which are a token each.
 
     Raises:
-        InvalidValue: a chain longer than ``links - 3``: the wrong options need some links, too.
+        InvalidValue: a chain longer than ``links - 3``: the wrong options need some links, too; or more
+            links than there are letters for.
     """
     if not 1 <= hops <= links - 3:
         raise InvalidValue("hops", hops, f"from 1 to links - 3, which is {links - 3}")
-    names = iter(rng.sample(every_name(), 2 * links + 2))
+    lettered = wording == "letters"
+    if lettered and links > MOST_LETTERED_LINKS:
+        raise InvalidValue("links", links, f"at most {MOST_LETTERED_LINKS} where nodes are letters")
+    names = iter(rng.sample(NODES, len(NODES)) if lettered else rng.sample(every_name(), 2 * links + 2))
     chain = [next(names) for _ in range(hops + 1)]
     told: list[Link] = list(pairwise(chain))
     loose = [next(names)]  # an unconnected chain, which grows by the other links
@@ -94,7 +109,7 @@ def hidden_graph(
     right = {n for n in options if (n == goal if kind == "reach" else n in depth)}
     answer = tuple(letter for letter, n in zip(LETTERS, options, strict=False) if n in right)
     rng.shuffle(told)
-    text = " ".join(f"{source} gives to {target}." for source, target in told)
+    text = " ".join(SENTENCES[wording].format(*link) for link in told)
     return HiddenGraph(text, tuple(told), start, hops, tuple(chain), question, tuple(options), answer)
 
 

@@ -17,7 +17,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from dovetail.benchmarks.hidden_graphs import LETTERS, HiddenGraph, hidden_graph
+from dovetail.benchmarks.hidden_graphs import (
+    LETTERS,
+    MOST_LETTERED_LINKS,
+    HiddenGraph,
+    Wording,
+    hidden_graph,
+)
 from dovetail.core import (
     BadRow,
     Completion,
@@ -284,6 +290,7 @@ class TextToStructure:
         ``hf:T2SBench/T2S-Bench-E2E``). The official split is by question: most test texts are also in
         the training set, so split by text where you train.
     min_hops, max_hops, sentences, branching: of hidden graphs; hops take turns.
+    wording: of hidden graphs: "names" ("Kalo gives to Mira.") or "letters" ("If E then K."), for tiny models.
     kind: question of hidden graphs, "reach" or "fault" (several letters can be right).
     split: "test" or "train": disjoint random streams of hidden graphs.
     rule: the answer format, put after the options; "" for none.
@@ -298,6 +305,7 @@ class TextToStructure:
     max_hops: int = 4
     sentences: int = 9
     branching: float = 0.5
+    wording: Wording = "names"
     kind: Literal["reach", "fault"] = "reach"
     split: Literal["train", "test"] = "test"
     rule: str = RULE
@@ -310,6 +318,7 @@ class TextToStructure:
             ("track", ("mr", "nodes", "links")),
             ("kind", ("reach", "fault")),
             ("split", ("train", "test")),
+            ("wording", ("names", "letters")),
         ):
             if getattr(self, name) not in allowed:
                 raise InvalidValue(name, getattr(self, name), " or ".join(allowed))
@@ -317,6 +326,8 @@ class TextToStructure:
             raise InvalidValue("max_hops", self.max_hops, f"at least min_hops ({self.min_hops}), 1 or more")
         if self.max_hops > self.sentences - 3:
             raise InvalidValue("sentences", self.sentences, f"at least max_hops + 3 ({self.max_hops + 3})")
+        if self.wording == "letters" and self.sentences > MOST_LETTERED_LINKS:
+            raise InvalidValue("sentences", self.sentences, f"at most {MOST_LETTERED_LINKS} with letters")
         if not 0 <= self.branching <= 1:
             raise InvalidValue("branching", self.branching, "from 0 to 1")
         if self.size < 1:
@@ -327,7 +338,7 @@ class TextToStructure:
         rng = random.Random(f"hidden-graph-{self.kind}-{self.split}-{seed}")
         spans = range(self.min_hops, self.max_hops + 1)
         return [
-            hidden_graph(rng, spans[i % len(spans)], self.sentences, self.branching, self.kind)
+            hidden_graph(rng, spans[i % len(spans)], self.sentences, self.branching, self.kind, self.wording)
             for i in range(self.size if count is None else count)
         ]
 

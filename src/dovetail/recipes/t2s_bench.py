@@ -7,8 +7,8 @@ questions in each way by the prompting method alone. The paper prompts models th
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -38,14 +38,17 @@ ARMS: dict[str, Prompting] = {
     "chain-of-thought": ChainOfThought(instruction="Think step by step."),
     "structure-of-thought": StructureOfThought(notation="arrows", instruction="Structure first."),
 }
+# Rules on single letters, which pico's training had it chain; it looks names up badly.
+BENCHMARK = TextToStructure(wording="letters", sentences=7, rule="")
 HOPS = (1, 2, 3, 4)
 EXAMPLES: dict[Scale, int] = {"smoke": 8, "pico": 600, "full": 2000}
-QUESTIONS: dict[Scale, int] = {"smoke": 16, "pico": 960, "full": 4000}
-STEPS: dict[Scale, int] = {"smoke": 2, "pico": 120, "full": 500}
-PER_STEP = 24
+QUESTIONS: dict[Scale, int] = {"smoke": 16, "pico": 3200, "full": 12800}
+STEPS: dict[Scale, int] = {"smoke": 2, "pico": 600, "full": 2400}
+PER_STEP = 16
+RATE = 0.3
 
 
-def completion(arm: str, graph: HiddenGraph, rng: random.Random) -> str:
+def completion(arm: str, graph: HiddenGraph) -> str:
     """What is taught for a question in each way; all three are right, and end in the same answer."""
     answer = f"[Answer] {','.join(graph.answer)}"
     if arm == "direct":
@@ -53,30 +56,19 @@ def completion(arm: str, graph: HiddenGraph, rng: random.Random) -> str:
     if arm == "structure-of-thought":
         drawn = breadth_first(graph.links, graph.start, graph.hops)
         return "[Structure]\n" + "".join(f"{a} -> {b}\n" for a, b in drawn) + answer
-    return f"{chain(graph, rng)}\n{answer}"
-
-
-def chain(graph: HiddenGraph, rng: random.Random) -> str:
-    """The facts that lead to the answer, one after the other, as people write a rationale; words vary."""
-    links = list(pairwise(graph.path))
-    style = rng.choice(("facts", "so", "steps"))
-    if style == "facts":
-        return " ".join(f"{a} gives to {b}." for a, b in links)
-    if style == "so":
-        return " ".join(f"{a} gives to {b}, so {b} is next." for a, b in links)
-    return "\n".join(f"Step {i}: {a} to {b}" for i, (a, b) in enumerate(links, 1))
+    # as people write a rationale: the facts that lead to the answer, in the words of pico's own reasoning
+    return "".join(f"{a}, so {b}.\n" for a, b in pairwise(graph.path)) + answer
 
 
 def documents(count: int, seed: int) -> list[Document]:
     """``count`` questions, each in all three ways: equal questions and numbers for every arm."""
-    rng = random.Random(f"t2s-bench-{seed}")
-    benchmark = TextToStructure(split="train", rule="")
+    benchmark = replace(BENCHMARK, split="train")
     made = []
     for i, graph in enumerate(benchmark.graphs(count, seed)):
         example = benchmark.example(graph, f"train-{i}")
         for arm, prompting in ARMS.items():
             messages = tuple(m.as_dict() for m in prompting.messages(example))
-            made.append(Document(messages, completion(arm, graph, rng), thinking=False, family=arm))
+            made.append(Document(messages, completion(arm, graph), thinking=False, family=arm))
     return made
 
 
@@ -87,9 +79,17 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     pico = load("pico", device="cpu")
     assert isinstance(pico, LocalModel)
     lessons = documents(QUESTIONS[scale], seed)
-    model = finetune(pico, lessons, STEPS[scale], seed=seed, documents_per_step=PER_STEP, name="pico, taught")
-    benchmark = TextToStructure(rule="")
-    task = benchmark.task()
+    model = finetune(
+        pico,
+        lessons,
+        STEPS[scale],
+        seed=seed,
+        rate=RATE,
+        documents_per_step=PER_STEP,
+        micro_batches_per_step=2,
+        name="pico, taught",
+    )
+    task = BENCHMARK.task()
     report = compare(
         model,
         task,
@@ -104,19 +104,21 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     )
     examples, _ = task.examples(EXAMPLES[scale], seed)
     right = {arm: by_hops(report, arm, examples) for arm in ARMS}
-    drawn = structures(report, benchmark.graphs(EXAMPLES[scale], seed))
+    drawn = structures(report, BENCHMARK.graphs(EXAMPLES[scale], seed))
     return RecipeResult(
         [recipe_arm(arm, right[arm.name], drawn) for arm in report.arms],
         claims(right, drawn, seed),
         seeds=[seed],
         settings={
             "model": pico.describe(),
+            "benchmark": task.parameters,
             "prompts": {name: describe(prompting) for name, prompting in ARMS.items()},
             "examples": len(examples),
             "questions_taught": QUESTIONS[scale],
             "documents_per_arm": QUESTIONS[scale],
             "steps": STEPS[scale],
             "documents_per_step": PER_STEP,
+            "rate": RATE,
         },
         notes=[
             "pico knows neither the formats nor the questions, so one copy of it is taught all three "
