@@ -139,6 +139,22 @@ def test_streaming_gives_the_same_tokens_one_by_one(tiny_engine, tiny_prompts):
     assert [done[i].text for i in range(5)] == [c.text for c in whole]
 
 
+def test_done_rows_that_wait_say_nothing_more(tiny_engine, tiny_prompts):
+    """In a large batch a done row idles until others join it; it may come upon its end token again."""
+
+    class Ends(Stepwise):
+        def choose(self, logits, rows):
+            return Choice(torch.where(rows.step >= rows.seeds - 1000, 94, 5))
+
+    prompts = tiny_prompts(40)
+    seen: dict[int, list[int | Completion]] = {i: [] for i in range(40)}
+    for index, event in tiny_engine.stream(prompts, Limits(50), Ends()):
+        seen[index].append(event)
+    for prompt, (*tokens, last) in zip(prompts, seen.values(), strict=True):
+        assert tokens == [5] * (prompt.seed - 1000) + [94]
+        assert last.token_ids == tuple(tokens)
+
+
 def test_equal_prompts_are_read_once(tiny_engine, tiny_prompts):
     prompt = tiny_prompts(1)[0]
     read = []
