@@ -42,6 +42,8 @@ def test_thinking_belongs_to_the_question() -> None:
     assert arm.thinking is False
     assert arm.decoding == Sampling(temperature=0.5)
     assert "no thinking" in arm.description
+    assert parse("em:thinking=false+sampling").thinking is False
+    assert parse("em+sampling:thinking=false").thinking is False
 
 
 def test_a_label_of_ones_own() -> None:

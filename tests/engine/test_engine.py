@@ -139,6 +139,22 @@ def test_streaming_gives_the_same_tokens_one_by_one(tiny_engine, tiny_prompts):
     assert [done[i].text for i in range(5)] == [c.text for c in whole]
 
 
+def test_a_row_that_joins_late_keeps_its_own_room(tiny_engine, tiny_prompts):
+    """Those in flight may have far to go when a prompt joins that nearly fills the context."""
+
+    class Endless(Stepwise):
+        def choose(self, logits, rows):
+            return Choice(torch.full((len(rows),), 5))
+
+        def stop(self, choice, rows):
+            return (rows.seeds == 1000) & (rows.step >= 3)
+
+    narrow = Engine(tiny_engine.network, tiny_engine.tokenizer, max_rows=2)
+    prompts = [*tiny_prompts(2), Prompt((), "x", tuple([5] * 122), 7)]
+    done = narrow.generate(prompts, Limits(40), Endless())
+    assert [len(c.token_ids) for c in done] == [3, 40, 128 - 122]
+
+
 def test_done_rows_that_wait_say_nothing_more(tiny_engine, tiny_prompts):
     """In a large batch a done row idles until others join it; it may come upon its end token again."""
 

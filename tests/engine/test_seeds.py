@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 
 from dovetail.core import seeds
+from dovetail.engine import Rows
 
 
 def test_streams_are_stable_and_apart():
@@ -29,3 +30,19 @@ def test_uniform_is_uniform_in_every_direction():
 def test_small_consecutive_streams_do_not_overlap():
     u = seeds.uniform(torch.arange(64)[:, None], torch.arange(64))
     assert len(u.unique()) == 64 * 64
+
+
+def test_draws_of_different_purposes_at_one_step_are_independent():
+    rows = Rows(torch.arange(500), torch.full((500,), 3), torch.ones(500), torch.ones(500, dtype=torch.bool))
+    first, second = rows.uniform(purpose=0)[:, 0], rows.uniform(purpose=1)[:, 0]
+    assert not bool((first == second).any())
+    assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.15
+
+
+def test_no_stream_is_another_one_moved_on():
+    """Streams are any numbers; two that differ by the generator's own step must not share their draws."""
+    step = seeds._signed(seeds._GAMMA)
+    counters = torch.arange(100)
+    one = seeds.uniform(torch.tensor(12345), counters + 1)
+    other = seeds.uniform(torch.tensor(12345) + step, counters)
+    assert not bool((one == other).any())
