@@ -434,6 +434,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2506.04065",
         venue="",
         parts=(Part("training.data.curriculum", ("CustomizedCurriculum", "GuidedPrompting")),),
+        status="partial",
     ),
     System(
         id="hallucination-tax",
@@ -443,6 +444,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.13988",
         venue="EMNLP 2025 Findings",
         parts=(Part("training.data.unanswerable", ("UnanswerableMix", "SyntheticUnanswerableMath")),),
+        status="partial",
     ),
     System(
         id="lrm-safety",

@@ -1,0 +1,78 @@
+"""What the recipe practises, trains on and computes, by hand."""
+
+from __future__ import annotations
+
+import random
+
+from dovetail.recipes.ccl import (
+    ALONE,
+    CHANGES,
+    LEARNING,
+    TEMPLATE,
+    WAYS,
+    Answers,
+    claims,
+    document,
+    hidden,
+    hinted,
+    parts,
+    problems,
+    with_difficulty,
+)
+from dovetail.recipes.word_sums import word_sum
+from dovetail.training.data import CustomizedCurriculum, GuidedPrompting
+
+
+def test_the_practice_never_shows_a_long_problem_solved_alone() -> None:
+    rng = random.Random(0)
+    for _ in range(200):
+        made = word_sum(rng, rng.choice(CHANGES))
+        shown = hidden(rng, len(made.steps))
+        written = document(made, shown)
+        assert 1 <= written.completion.count("=") <= ALONE
+        asked = written.messages[0]["content"]
+        assert asked.count("=") == shown == len(made.steps) - written.completion.count("=")
+
+
+def test_ways_differ_in_their_data_only() -> None:
+    kinds = [[type(part) for part in parts(way, 30)] for way in WAYS]
+    assert kinds == [[], [CustomizedCurriculum], [GuidedPrompting, CustomizedCurriculum]]
+
+
+def test_guided_problems_are_asked_as_the_start_has_practised() -> None:
+    [asked] = problems(8, 0, 0, "train")[-1:]
+    found = {asked.id: {"accuracy": 0.0, "hint_steps": 4, "hint_accuracy": 0.5}}
+    [hints, _] = parts(WAYS[-1], 30)
+    [made] = hints.examples(with_difficulty([asked], found), 0)
+    steps = asked.columns["solution"].split("\n")
+    [message] = hints.ask(made, made.messages)
+    hint = "\n".join(steps[:4])
+    assert message.content == TEMPLATE.format(question=asked.question, hint=hint)
+    rest = "\n".join(steps[4:])
+    assert made.columns["completion"] == f"<think>\n{rest}\n</think>\n\n\\boxed{{{asked.reference}}}"
+
+
+def test_hard_problems_are_asked_with_hints_too() -> None:
+    asked = problems(8, 2, 0, "reported")
+    made = hinted(asked)
+    assert [e.columns["changes"] for e in made] == [6, 7, 8]
+    assert [e.question.count("=") for e in made] == [5, 6, 6]
+    assert all(e.question.startswith(a.question) for e, a in zip(made, asked[5:], strict=True))
+
+
+def test_verdicts_follow_from_the_answers() -> None:
+    changes = [c for c in CHANGES for _ in range(30)]
+
+    def arm(reach: int, equal: float) -> Answers:
+        """Solves problems up to a length, in two seeds."""
+        right = [float(c <= reach) for c in changes]
+        return Answers([right, right], changes, [], [[0.2] * 20 + [equal] * 10] * 2)
+
+    reaches = {"uniform": arm(5, 0.9), "curriculum": arm(4, 0.9), "curriculum with hints": arm(8, 0.3)}
+    good = {f"{learning}, {way}": reaches[way] for learning in LEARNING for way in WAYS}
+    made = claims(good, 0)
+    assert [c.verdict for c in made] == ["holds"] * 5
+    assert [c.main for c in made] == [True, False, False, False, False]
+    turned = {name: arm(8 - reaches_of, 0.9) for name, reaches_of in zip(good, (0, 4, 6) * 2, strict=True)}
+    assert {c.verdict for c in claims(turned, 0)} == {"fails"}
+    assert arm(5, 0.9).by_changes() == [1.0] * 5 + [0.0] * 3
