@@ -7,6 +7,7 @@
 | the loop | trainer.py |
 | completions and their rewards | rollouts.py, writing.py, judging.py |
 | log-probabilities with gradients, without padding waste | policy.py, batches.py |
+| LoRA, gradient checkpointing | adapters.py |
 | several processes | processes.py |
 | a run's folder, resumed after a kill | checkpoints.py |
 | what a run is, for the record | describing.py |

@@ -26,6 +26,7 @@ import torch
 
 from dovetail.core import BadData, Unsupported
 from dovetail.models.local import LocalModel
+from dovetail.training.adapters import merged
 from dovetail.training.evaluation import Evaluation
 from dovetail.training.monitors.base import Alarm
 from dovetail.training.run import Run, Sample
@@ -123,11 +124,16 @@ class Folder:
         """The log as the checkpoint knows it: steps after it are done again."""
         write_aside(self.log, "".join(json.dumps(f) + "\n" for f in history).encode())
 
-    def export(self, model: LocalModel) -> Path:
-        """Writes the model as a Hugging Face folder; a reader sees the old one or the new one, whole."""
+    def export(self, model: LocalModel, adapter: Any | None = None) -> Path:
+        """Writes the model as a Hugging Face folder; a reader sees the old one or the new one, whole.
+
+        Adapters (PEFT's handle on them) are merged into its weights, and saved alone as ``adapter/``.
+        """
         aside, old = (self.path / f"model.{part}" for part in ("new", "old"))
         shutil.rmtree(aside, ignore_errors=True)
-        save_model(model, aside)
+        save_model(model, aside, adapter)
+        if adapter is not None:
+            adapter.save_pretrained(self.path / "adapter")
         shutil.rmtree(old, ignore_errors=True)
         if self.model.exists():
             self.model.rename(old)
@@ -136,9 +142,10 @@ class Folder:
         return self.model
 
 
-def save_model(model: LocalModel, folder: Path) -> None:
+def save_model(model: LocalModel, folder: Path, adapter: Any | None = None) -> None:
     """Weights (safetensors), config, generation config, tokenizer and chat template."""
-    model.network.save_pretrained(folder)
+    network = model.network if adapter is None else merged(adapter)
+    network.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)
 
 

@@ -62,9 +62,17 @@ class Policy:
         temperature: completions are drawn with; the logits are divided by it, so that ratios and entropies
             are those of the distribution that wrote them.
         micro_batch_tokens: tokens per pass where a whole step is read.
+        autocast: compute in bfloat16 what torch holds fit for it.
     """
 
-    def __init__(self, network: Any, temperature: float = 1.0, micro_batch_tokens: int = 4096) -> None:
+    def __init__(
+        self,
+        network: Any,
+        temperature: float = 1.0,
+        micro_batch_tokens: int = 4096,
+        autocast: bool = False,
+    ) -> None:
+        self.autocast = autocast
         self.network, self.temperature, self.micro_batch_tokens = network, temperature, micro_batch_tokens
 
     @property
@@ -87,16 +95,19 @@ class Policy:
             asked[row, start - 1 : start + length - 1] = True
             where[row, :length] = True
         where = where.to(self.device)
-        logits = self._logits(ids.to(self.device), asked.to(self.device))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            logits = self._logits(ids.to(self.device), asked.to(self.device))
+        logits = wide(logits)
         return Reading(logits / self.temperature, rollouts.tokens[where], where)
 
     def _logits(self, ids: Tensor, asked: Tensor) -> Tensor:
         """[M, V] at the positions ``asked`` [B, T]."""
         if not LeanForward.supports(self.network):  # heads with something of their own, such as soft caps
             logits: Tensor = self.network(input_ids=ids, use_cache=False).logits
-            return wide(logits[asked])
+            return logits[asked]
         hidden = self.network.model(input_ids=ids, use_cache=False).last_hidden_state
-        return wide(self.network.lm_head(hidden[asked]))
+        logits = self.network.lm_head(hidden[asked])
+        return logits
 
     @torch.no_grad()
     def read(

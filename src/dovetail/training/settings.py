@@ -28,6 +28,11 @@ class Settings:
         max_new_tokens: a completion's end at the latest.
         thinking: the template's thinking mode, for examples that have no column ``thinking``.
         micro_batch_tokens: tokens per forward and backward pass; decides memory, not results.
+        gradient_checkpointing: compute activations again in the backward pass: less memory, more time.
+        precision: "bfloat16" runs the forward and backward passes under autocast; weights, optimizers and the
+            completions' writing stay as the model is.
+        lora_rank: train adapters of this rank in place of the weights (`training.adapters`); 0 for none.
+        lora_alpha: their scale; 0 for twice the rank.
         rows: completions written side by side.
         examples: how many of the task's examples are learned from; 0 for the task's default.
         held_out: how many examples are kept for evaluation where none are given; 0 for no evaluation.
@@ -52,6 +57,10 @@ class Settings:
     max_new_tokens: int = 256
     thinking: bool = True
     micro_batch_tokens: int = 4096
+    gradient_checkpointing: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
+    lora_rank: int = 0
+    lora_alpha: float = 0.0
     rows: int = 128
     examples: int = 0
     held_out: int = 0
@@ -66,14 +75,16 @@ class Settings:
         for name in ("steps", "batch", "max_prompt_tokens", "max_new_tokens", "micro_batch_tokens", "rows"):
             _whole(name, getattr(self, name), 1)
         counts = ("warmup", "examples", "held_out", "evaluate_every", "evaluation_tokens", "save_every")
-        for name in (*counts, "samples_every", "patience"):
+        for name in (*counts, "samples_every", "patience", "lora_rank"):
             _whole(name, getattr(self, name), 0)
-        for name in ("learning_rate", "weight_decay", "clip_norm"):
+        for name in ("learning_rate", "weight_decay", "clip_norm", "lora_alpha"):
             value = getattr(self, name)
             if not (isinstance(value, int | float) and 0 <= value < math.inf):
                 raise InvalidValue(name, value, "a finite number >= 0")
         if self.optimiser not in ("adamw", "muon"):
             raise InvalidValue("optimiser", self.optimiser, "'adamw' or 'muon'")
+        if self.precision not in ("float32", "bfloat16"):
+            raise InvalidValue("precision", self.precision, "'float32' or 'bfloat16'")
         if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
             raise InvalidValue("betas", self.betas, "two numbers in [0, 1)")
         if not 0 <= self.decay <= 1:

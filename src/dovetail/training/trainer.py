@@ -32,6 +32,7 @@ import torch
 from dovetail.core import BadData, DovetailError, Example, InvalidValue, Message, Prompt, Scorer
 from dovetail.decoding.base import Decoding
 from dovetail.models.local import LocalModel
+from dovetail.training.adapters import adapt
 from dovetail.training.batches import micro_batches, padding_share
 from dovetail.training.checkpoints import generators, restore_generators, restore_run, run_state
 from dovetail.training.data.base import Data
@@ -95,15 +96,17 @@ class Trainer:
         self.weights = torch.tensor(_weights(weights, self.names), dtype=torch.float64)
         self.held_out, self.scorer = list(held_out), scorer
         self.processes = processes
+        self.adapter = adapt(model, settings)
         self.writer = Writer(model, objective, decoding, settings, processes)
         # Completions drawn at a temperature are learned from under that temperature.
         temperature = float(getattr(decoding, "temperature", 1.0)) if objective.writes else 1.0
-        self.policy = Policy(model.network, temperature or 1.0, settings.micro_batch_tokens)
+        reading = (temperature or 1.0, settings.micro_batch_tokens, settings.precision == "bfloat16")
+        self.policy = Policy(model.network, *reading)
         self.optimisers = Optimisers(model.network, settings)
         self.reference: Policy | None = None
         if "reference" in objective.reads:
             frozen = copy.deepcopy(model.network).requires_grad_(False).eval()
-            self.reference = Policy(frozen, self.policy.temperature, settings.micro_batch_tokens)
+            self.reference = Policy(frozen, *reading)
         self.draws = Draws(settings.seed)
         self.step = 0
         self.bad_updates = 0  # in a row

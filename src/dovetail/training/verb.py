@@ -108,6 +108,8 @@ def train(
             raise InvalidValue("rewards", None, "given, as the examples come without a task")
         rewards = [ByScorer(own)] if own is not None and objective.writes else []
     decoding = Sampling() if decoding is None else decoding
+    for seeded in (torch.manual_seed, random.seed, np.random.seed):  # adapters, dropout, rewards that draw
+        seeded(chosen.seed)
     trainer = Trainer(
         _loaded(model, in_place, processes.device),
         examples,
@@ -122,8 +124,6 @@ def train(
         scorer=judge,
         processes=processes,
     )
-    for seeded in (torch.manual_seed, random.seed, np.random.seed):  # dropout; rewards that draw
-        seeded(chosen.seed)
     trainer.run.settings = describe(trainer, task)
     go(trainer, folder, choose(progress), tensorboard)
     return trainer.run
@@ -164,7 +164,7 @@ def go(
     if board is not None:
         board.close()
     if folder is not None:
-        folder.export(trainer.model)
+        folder.export(trainer.model, trainer.adapter)
         # Rendering lives above training; it is looked up by name, as `core.Report.save` does.
         import_module("dovetail.report.training").save(trainer.run, folder.path)
 

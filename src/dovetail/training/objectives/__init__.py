@@ -7,6 +7,7 @@ from typing import Any
 
 # Name on the command line -> (module, class).
 NAMES: dict[str, tuple[str, str]] = {
+    "preference": ("preference", "Preference"),
     "policy-gradient": ("policy_gradient", "PolicyGradient"),
     "supervised": ("supervised", "Supervised"),
 }
