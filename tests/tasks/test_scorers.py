@@ -190,3 +190,14 @@ def test_unknown_scorers_and_impossible_values_are_named():
         Numeric(relative=float("nan"))
     with pytest.raises(InvalidValue, match="seconds"):
         Math(seconds=0)
+
+
+def test_a_relative_tolerance_is_as_wide_below_zero() -> None:
+    for reference, answer, value in (("-10", "-9.5", 1.0), ("-10", "-8.5", 0.0), ("10", "9.5", 1.0)):
+        example = Example.ask("x", "?", reference)
+        assert Numeric(relative=0.1).judge(answer, example).value == value
+
+
+def test_a_letter_beyond_the_choices_names_none() -> None:
+    example = Example.ask("x", "?", "C", choices=("red", "green", "blue"))
+    assert [MultipleChoice().chosen(letter, example) for letter in "ACDZ"] == ["A", "C", None, None]
