@@ -251,7 +251,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.15781",
         venue="",
         parts=(Part("decoding.delayed_kv_cache", ("DelayedKVCache",)),),
-        status="partial",
+        status="works",
     ),
     System(
         id="void-lac",
