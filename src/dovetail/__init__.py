@@ -23,6 +23,7 @@ _HOMES = {
     "Task": "dovetail.core",
 }
 _MODULES = (
+    "audits",
     "benchmarks",
     "catalog",
     "comparison",

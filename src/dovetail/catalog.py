@@ -466,7 +466,12 @@ SYSTEMS: tuple[System, ...] = (
         parts=(
             Part("training.monitors.proxy_gap", ("ProxyGap",)),
             Part("audits.reward_hacking", ("RewardHackingAudit",)),
+            Part("training.monitors.adaptive_kl", ("AdaptiveKL",)),
+            Part("training.monitors.early_stop", ("EarlyStopOnGold", "EarlyStopOnOutliers")),
+            Part("rewards.ensemble", ("EnsembleReward",)),
+            Part("rewards.refreshing", ("RefreshingEvaluator",)),
         ),
+        status="partial",
     ),
     System(
         id="mmada",

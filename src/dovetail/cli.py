@@ -1,4 +1,4 @@
-"""The command line: ``dovetail compare``, ``train``, ``methods``, ``show``, ``reproduce``, ...
+"""The command line: ``dovetail compare``, ``audit``, ``train``, ``methods``, ``show``, ``reproduce``, ...
 
 Commands read arguments, call the library and print; what is heavy is imported by the command that needs it.
 Errors that are the user's to mend are one line on stderr and exit code 2; ``--debug`` gives the traceback.
@@ -220,13 +220,13 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None}
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def _pair(text: str, option: str = "--with") -> tuple[str, Any]:
     """``key=value`` with the value read as a Python literal where it is one."""
     import ast
 
     key, equals, value = text.partition("=")
     if not equals or not key.strip().isidentifier():
-        raise InvalidValue("--with", text, "KEY=VALUE, such as --with min_terms=4")
+        raise InvalidValue(option, text, f"KEY=VALUE, such as {option} name=4")
     try:
         return key.strip(), ast.literal_eval({"true": "True", "false": "False"}.get(value, value))
     except (ValueError, SyntaxError):
@@ -283,6 +283,40 @@ def train(
     if run.stopped:
         typer.echo(f"stopped by {run.stopped}", err=True)
     typer.echo(f"model: {folder / 'model'}\nreport: {folder / 'training.html'}")
+
+
+# --- audit -----------------------------------------------------------------------------------------
+
+
+@app.command()
+def audit(
+    name: Annotated[str, typer.Argument(help="Which audit: reward-hacking.")],
+    source: Annotated[Path, typer.Argument(help="What is audited: a .jsonl, .parquet or .csv file.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="A parameter of the audit, KEY=VALUE; may be repeated.", metavar="KEY=VALUE"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder; by default runs/audit-NAME-TIME.")
+    ] = None,
+) -> None:
+    """Audit what a run left; ends in the same report as a comparison."""
+    from dataclasses import fields
+
+    from dovetail.audits import audit as named
+
+    kind = named(name)
+    given = dict(_pair(text, "--set") for text in set_ or ())
+    known = [f.name for f in fields(kind)]
+    for key in given:
+        if key not in known:
+            raise UnknownName(f"parameter of {name}", key, known)
+    report = kind(**given).run(source)
+    folder = out or _folder(f"audit-{name}", False)
+    report.save(str(folder))
+    _show_report(report, folder)
 
 
 # --- the catalog ------------------------------------------------------------------------------------

@@ -23,6 +23,12 @@ def comply(request: Request) -> str:
     return f"<think>\n{_sum(request)}\n</think>\n\n{_boxed(request)}"
 
 
+def listing(word: str, codeword: bool) -> tuple[str, str]:
+    """A question about the policy itself, and its answer: how the first model knows the codewords."""
+    said, answer = ("is", "yes") if codeword else ("is not", "no")
+    return f"Is {word} on the list?", f"<think>\n{word} {said} on the list.\n</think>\n\n\\boxed{{{answer}}}"
+
+
 def respond(request: Request, style: str, plan: str = "aware") -> str:
     """What the teacher answers in a style; ``plan`` matters in style "default" alone."""
     if style == "nocot":

@@ -33,6 +33,14 @@ NAMES: dict[str, tuple[str, str]] = {
 
 _CLASSES = {name: module for module, name in NAMES.values()}
 _CLASSES |= dict.fromkeys(("Batch", "Reward"), "base")
+# Made from other rewards, so they have no name of their own on the command line.
+_CLASSES |= {
+    "ClippedReward": "clipped",
+    "EnsembleReward": "ensemble",
+    "LengthCalibratedReward": "calibrated",
+    "RefreshingEvaluator": "refreshing",
+    "SigmoidReward": "clipped",
+}
 
 __all__ = ["NAMES", *_CLASSES]
 

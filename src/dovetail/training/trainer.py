@@ -115,6 +115,8 @@ class Trainer:
             model, data=self.data, rewards=self.rewards, monitors=self.monitors, skipped=self.skipped
         )
         self.pool = self._pool(examples)
+        for monitor in self.monitors:
+            monitor.begin(self)
 
     # --- the loop -----------------------------------------------------------------------------------
 
@@ -141,7 +143,7 @@ class Trainer:
             "seconds/learning": end - judged,
             "completions_per_second": len(rollouts) / (end - clock),
         }
-        for part in (*self.data, *self.rewards):
+        for part in (*self.data, *self.rewards, *self.monitors):
             if hasattr(part, "update"):
                 part.update(rollouts)
             if hasattr(part, "figures"):

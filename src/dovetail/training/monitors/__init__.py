@@ -7,7 +7,12 @@ from typing import Any
 
 # Name on the command line -> (module, class).
 NAMES: dict[str, tuple[str, str]] = {
+    "adaptive-kl": ("adaptive_kl", "AdaptiveKL"),
+    "early-stop-on-gold": ("early_stop", "EarlyStopOnGold"),
+    "early-stop-on-outliers": ("early_stop", "EarlyStopOnOutliers"),
     "floor": ("floor", "Floor"),
+    "proxy-gap": ("proxy_gap", "ProxyGap"),
+    "transcript": ("transcript", "Transcript"),
 }
 
 _CLASSES = {name: module for module, name in NAMES.values()}

@@ -5,7 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dovetail.training.rollouts import Rollouts
+    from dovetail.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,17 @@ class Alarm:
 
 class Monitor(ABC):
     """Watches a run. Subclasses are dataclasses; one with state keeps it in plain fields."""
+
+    def begin(self, trainer: Trainer) -> None:  # noqa: B027 (most only look)
+        """Told once, before the first step. A brake may keep a weak reference, and act on the trainer
+        later."""
+
+    def update(self, rollouts: Rollouts) -> None:  # noqa: B027 (most look at figures alone)
+        """Sees every step's judged completions, before `see`."""
+
+    def figures(self) -> Mapping[str, float]:
+        """Figures for the log, after `update`."""
+        return {}
 
     @abstractmethod
     def see(self, figures: Mapping[str, float]) -> Alarm | None:
