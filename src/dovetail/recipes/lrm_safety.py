@@ -49,7 +49,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(1, 16, 16, 6, 1),
-    "pico": Size(80, 256, 512, 60, 2),
+    "pico": Size(80, 192, 384, 60, 2),
     "full": Size(300, 1000, 4000, 300, 5),
 }
 BENIGN = 0.25  # share of the safety rows that are to be answered
@@ -119,8 +119,9 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "The style default has the paper's risky patterns planted in its traces, in shares of "
             "our own, so "
             "its figures say what such traces do and not how often models write them.",
-            "All arms have one epoch in batches of equal size, so those with math take more steps, as in the "
-            "paper.",
+            "All arms take equally many steps in batches of equal size; those without math go "
+            "through their rows "
+            "several times, where the paper has one epoch of each.",
         ],
         series={
             "refusal_against_over_refusal": {
@@ -172,7 +173,7 @@ def knowing(size: Size, seed: int) -> LocalModel:
 
 
 def taught(base: LocalModel, arm: Arm, size: Size, seed: int) -> LocalModel:
-    """The first model after safety training in one arm: one epoch."""
+    """The first model after safety training in one arm; without math the rows are gone through more often."""
     style, with_math = arm
     rows = teacher.rows(style, size.safety, BENIGN, seed)
     math = teacher.math_rows(size.math, seed) if with_math else []
@@ -181,7 +182,7 @@ def taught(base: LocalModel, arm: Arm, size: Size, seed: int) -> LocalModel:
     ]
     held_out = [e.question for e in prompts(size.prompts, seed)["all"]]
     data = SafetyMix(rows, size.safety, held_out=held_out)
-    steps = max(1, (len(rows) + len(math)) // BATCH)
+    steps = (size.safety + size.math) // BATCH
     return supervised(base, examples, data=data, seed=seed, steps=steps, batch=BATCH, learning_rate=RATE)
 
 

@@ -52,12 +52,12 @@ class Size:
     questions: int
     samples: int
     seeds: int
-    max_new_tokens: int = 96
+    max_new_tokens: int = 72
 
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(2, 8, 4, 2, 8, 1),
-    "pico": Size(24, 48, 100, 40, 64, 2),
+    "pico": Size(20, 32, 100, 30, 64, 2),
     "full": Size(200, 128, 500, 300, 256, 3, 256),
 }
 RATE = 3e-4
