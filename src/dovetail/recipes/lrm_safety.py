@@ -24,12 +24,13 @@ from dovetail.models.local import LocalModel
 from dovetail.recipes import codeword_teacher as teacher
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 from dovetail.recipes.kept import kept
-from dovetail.training import Run, train
+from dovetail.training import train
 from dovetail.training.data.safety import SafetyMix
 from dovetail.training.data.safety_audit import PATTERNS, RiskAudit, audit_report
 from dovetail.training.data.safety_styles import STYLES
 from dovetail.training.objectives import Supervised
 from dovetail.training.pico import corpus
+from dovetail.training.run import Run
 
 #: What the model's turn is opened with when it is asked, as the templates of distilled R1 models do.
 OPENING = "<think>\n"
