@@ -358,6 +358,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.15612",
         venue="ICLR 2026",
         parts=(Part("rewards.length", ("Laser", "LaserD", "LaserDE")),),
+        status="partial",
     ),
     System(
         id="asrr",
@@ -367,6 +368,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.15400",
         venue="EMNLP 2025 Findings",
         parts=(Part("rewards.self_recovery", ("AdaptiveSelfRecovery",)),),
+        status="partial",
     ),
     System(
         id="convsearch-r1",
