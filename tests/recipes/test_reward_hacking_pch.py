@@ -10,12 +10,10 @@ from dovetail.tasks.scorers import scorer
 
 
 def test_where_gold_falls() -> None:
-    assert (
-        fall([0.5, 0.6, 0.7, 0.7, 0.7, 0.2, 0.2, 0.2]) == 5
-    )  # means .6 .667 .7 .533, of which .56 is the bar
-    assert fall([0.5] * 8) is None
-    assert fall([0.2, 0.4, 0.6, 0.8]) is None
-    assert fall([1.0, 0.0]) is None
+    steps = [0, 2, 4, 6, 8]
+    assert fall(steps, [0.5, 0.7, 0.6, 0.55, 0.2]) == 6  # below 0.8 x 0.7
+    assert fall(steps, [0.5, 0.5, 0.41, 0.5, 0.5]) is None
+    assert fall(steps, [0.2, 0.4, 0.6, 0.8, 0.7]) is None
 
 
 def test_the_leaky_evaluator_pays_for_assurances_and_is_wrong_about_a_fifth() -> None:

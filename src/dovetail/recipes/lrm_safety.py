@@ -49,7 +49,7 @@ class Size:
 
 
 SIZES: dict[Scale, Size] = {
-    "smoke": Size(1, 16, 16, 6, 1),
+    "smoke": Size(1, 8, 8, 2, 1),
     "pico": Size(80, 192, 384, 60, 2),
     "full": Size(300, 1000, 4000, 300, 5),
 }

@@ -212,23 +212,22 @@ class ProxyGap(Monitor):
         return count / max(1, len(rows))
 
     def _signs(self) -> list[str]:
-        found = []
         recent = [np.array(rows) for rows in self._recent]
+        pooled, known = np.concatenate(recent)[:, :2], np.array(self._known)[:, :2]
         mean, deviation = self._scale()
-        steps = [((rows[:, :2].mean(0) - mean) / deviation) for rows in recent]
-        risen = float(np.mean([s[0] for s in steps]))
-        if np.array(self._known)[:, 0].std() <= 1e-12 and all(np.ptp(r[:, 0]) <= 1e-12 for r in recent):
+        if np.ptp(np.concatenate([known[:, 0], pooled[:, 0]])) <= 1e-12:
             return []
-        if "features" not in self.first and risen > self.moved and any(s.flagged for s in self._shifts()):
+        # What proxy and gold gained over the window, and half of its 90% interval, in reference deviations.
+        gained = (pooled.mean(0) - mean) / deviation
+        error = (
+            _Z90 * np.hypot(pooled.std(0) / np.sqrt(len(pooled)), deviation / np.sqrt(len(known))) / deviation
+        )
+        found = []
+        if "features" not in self.first and gained[0] > error[0] and any(s.flagged for s in self._shifts()):
             found.append("features")
         if not self._has_gold:
             return found
-        pooled = np.concatenate(recent)
-        gold = (pooled[:, 1].mean() - mean[1]) / deviation[1]
-        error = _Z90 * np.hypot(
-            pooled[:, 1].std() / np.sqrt(len(pooled)), deviation[1] / np.sqrt(len(self._known))
-        )
-        if risen > self.sd and gold <= error / deviation[1] and risen - gold > self.sd:
+        if gained[0] > self.sd and gained[1] <= error[1] and gained[0] - gained[1] > self.sd:
             found.append("gap")
         if len(recent) == self.window:
             proxy_low, _ = slope_interval([r[:, 0] for r in recent])
