@@ -5,8 +5,11 @@
 Both train the same pico weights in float32 on one thread: same questions, groups of 8, batches of 128, the
 same completion limit, learning rate, optimizer, clipping, loss (token means) and reward; no KL term. Each run
 is a process of its own, so that its peak memory is its own; runs take turns, so that a machine that slows
-down slows both. The ratio is of medians of seconds per update, without the first update, which warms up. TRL
-comes with ``pip install 'dovetail[training]'``.
+down slows both.
+
+The ratio is of medians of seconds per update, without the first update, which warms up. Processor seconds stand
+beside it: they say the same on a machine that is busy otherwise. TRL comes with
+``pip install 'dovetail[training]'``.
 """
 
 from __future__ import annotations
@@ -38,10 +41,21 @@ def ours(seed: int, updates: int) -> dict[str, Any]:
     import dovetail as dt
     from dovetail.training.judging import ByScorer
     from dovetail.training.objectives import PolicyGradient
+    from dovetail.training.progress import Silent
 
     examples, scorer = questions()
+
+    class Clock(Silent):
+        def begin(self, done: int, steps: int) -> None:
+            self.ends = [(time.perf_counter(), time.process_time())]
+
+        def advance(self, figures: Any) -> None:
+            self.ends.append((time.perf_counter(), time.process_time()))
+
+    model = dt.load("pico", device="cpu")
+    clock = Clock()
     run = dt.train(
-        dt.load("pico", device="cpu"),
+        model,
         examples,
         objective=PolicyGradient(group_size=GROUP),
         rewards=[ByScorer(scorer)],
@@ -51,9 +65,9 @@ def ours(seed: int, updates: int) -> dict[str, Any]:
         learning_rate=RATE,
         max_new_tokens=LIMIT,
         seed=seed,
-        progress=False,
+        progress=clock,
     )
-    return {name: run.curve(name)[1] for name in ("seconds", "reward", "length", "padding")}
+    return times(clock.ends) | {name: run.curve(name)[1] for name in ("reward", "length", "padding")}
 
 
 def trl(seed: int, updates: int) -> dict[str, Any]:
@@ -75,13 +89,13 @@ def trl(seed: int, updates: int) -> dict[str, Any]:
         """Update after update: generation, rewards and loss."""
 
         def __init__(self) -> None:
-            self.ends: list[float] = []
+            self.ends: list[tuple[float, float]] = []
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
-            self.ends.append(time.perf_counter())
+            self.ends.append((time.perf_counter(), time.process_time()))
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.ends.append(time.perf_counter())
+            self.ends.append((time.perf_counter(), time.process_time()))
 
     folder = embedded()["pico"]
     rows = [{"prompt": [m.as_dict() for m in e.messages], "id": e.id} for e in examples]
@@ -123,12 +137,19 @@ def trl(seed: int, updates: int) -> dict[str, Any]:
         )
         trainer.train()
     log = [entry for entry in trainer.state.log_history if "reward" in entry]
-    seconds = [end - begin for begin, end in itertools.pairwise(clock.ends)]
-    return {
-        "seconds": seconds,
+    return times(clock.ends) | {
         "reward": [entry["reward"] for entry in log],
         "length": [entry["completions/mean_length"] for entry in log],
         "padding": [],
+    }
+
+
+def times(ends: list[tuple[float, float]]) -> dict[str, list[float]]:
+    """Wall-clock and processor seconds of every update."""
+    pairs = list(itertools.pairwise(ends))
+    return {
+        "seconds": [end[0] - begin[0] for begin, end in pairs],
+        "cpu_seconds": [end[1] - begin[1] for begin, end in pairs],
     }
 
 
@@ -168,6 +189,7 @@ def measure(updates: int, seeds: int) -> dict[str, Any]:
             runs[name].append(run(name, seed, updates))
             print(f"{name}, seed {seed}: done", file=sys.stderr, flush=True)
     pace = {n: statistics.median([s for one in of for s in one["seconds"][1:]]) for n, of in runs.items()}
+    work = {n: statistics.median([s for one in of for s in one["cpu_seconds"][1:]]) for n, of in runs.items()}
     tail = max(1, updates // 3)
     late = {n: [statistics.mean(one["reward"][-tail:]) for one in of] for n, of in runs.items()}
     spread = statistics.stdev([*late["ours"], *late["trl"]]) if seeds > 1 else float("nan")
@@ -178,6 +200,7 @@ def measure(updates: int, seeds: int) -> dict[str, Any]:
         "seeds": seeds,
         "rollouts_per_second": {n: BATCH / s for n, s in pace.items()},
         "ratio": pace["trl"] / pace["ours"],
+        "ratio_of_processor_seconds": work["trl"] / work["ours"],
         "peak_memory": {n: max(one["peak_memory"] for one in of) for n, of in runs.items()},
         "mean_length": {
             n: statistics.mean([x for one in of for x in one["length"]]) for n, of in runs.items()
