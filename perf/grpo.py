@@ -7,8 +7,8 @@ same completion limit, learning rate, optimizer, clipping, loss (token means) an
 is a process of its own, so that its peak memory is its own; runs take turns, so that a machine that slows
 down slows both.
 
-The ratio is of medians of seconds per update, without the first update, which warms up. Processor seconds stand
-beside it: they say the same on a machine that is busy otherwise. TRL comes with
+The ratio is of medians of seconds per update, without the first update, which warms up. Processor seconds
+stand beside it: they say the same on a machine that is busy otherwise. TRL comes with
 ``pip install 'dovetail[training]'``.
 """
 
