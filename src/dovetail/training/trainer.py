@@ -157,6 +157,11 @@ class Trainer:
         figures |= {f"skipped/{reason}": float(count) for reason, count in self.skipped.items()}
         self.run.history.append(figures)
         self._watch(figures)
+        if self.run.stopped:
+            # A brake may have brought former weights back: the last evaluation is of what the run leaves.
+            if self.run.evaluations and self.run.evaluations[-1].step == self.step:
+                self.run.evaluations.pop()
+            figures |= self.evaluate()
         return figures
 
     def roll(self) -> Rollouts:

@@ -14,7 +14,8 @@ from training_tools import examples
 
 from dovetail.core import InvalidValue, Unsupported
 from dovetail.models.local import LocalModel
-from dovetail.training import train
+from dovetail.tasks.scorers import scorer
+from dovetail.training import evaluate, train
 from dovetail.training.monitors import (
     AdaptiveKL,
     EarlyStopOnGold,
@@ -244,7 +245,7 @@ def test_early_stop_averages_and_resumes() -> None:
     assert "weights" not in alarm.text
 
 
-def test_early_stop_in_a_run(learner: LocalModel) -> None:
+def test_a_stopped_run_is_evaluated_as_it_ends(learner: LocalModel) -> None:
     run = train(
         learner,
         examples(),
@@ -252,10 +253,17 @@ def test_early_stop_in_a_run(learner: LocalModel) -> None:
         rewards=[lower, upper],
         weights=[1, 0],
         monitors=[EarlyStopOnGold("reward/upper", patience=2)],
+        held_out=examples(4),
+        scorer=scorer("exact"),
+        evaluate_every=1,
         **SMALL | {"steps": 30},
     )
     assert run.stopped.startswith("EarlyStopOnGold: reward/upper is")
     assert len(run.history) < 30
+    assert [e.step for e in run.evaluations] == list(range(len(run.history) + 1))
+    again = evaluate(run.model, examples(4), scorer("exact"), max_new_tokens=6)
+    assert run.final.texts == again.texts  # of the weights that were brought back
+    assert run.final.texts != run.evaluations[-2].texts
 
 
 def test_outliers_stop_a_run_that_leaves_its_beginnings(learner: LocalModel) -> None:
