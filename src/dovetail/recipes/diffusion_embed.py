@@ -55,14 +55,15 @@ class Size:
     queries: int
 
 
-SHAPE = pico.Shape(layers=3, width=96, heads=3, key_value_heads=3, head_width=32, mlp_width=256)
+SHAPE = pico.Shape(layers=2, width=64, heads=2, key_value_heads=2, head_width=32, mlp_width=160)
 SIZES: dict[Scale, Size] = {
     "smoke": Size(1, pico.Shape(1, 32, 2, 2, 16, 64), steps=2, texts=4, tuning=2, queries=4),
-    "pico": Size(2, SHAPE, steps=300, texts=64, tuning=80, queries=120),
+    "pico": Size(1, SHAPE, steps=3000, texts=32, tuning=100, queries=120),
     "full": Size(5, pico.Shape(12, 512, 8, 8, 64, 1408), steps=5000, texts=256, tuning=1000, queries=500),
 }
-# The paper's rank. Rate and warm-up are those of a run of 80 steps: the paper's has 680 and more.
-TUNING = {"lora_r": 16, "lora_dropout": 0.0, "lr": 1e-2, "warmup": 10}
+# Chosen for the causal backbone with its mask opened, on another world, among two ranks, three rates and all
+# weights at once. The paper's rank of 16 is a 250th of its width.
+TUNING = {"lora_r": 4, "lora_dropout": 0.0, "lr": 3e-3, "warmup": 5}
 
 #: arm -> backbone, attention, pooling, what it is
 ARMS: dict[str, tuple[str, Any, Any, str]] = {
@@ -76,7 +77,7 @@ Scores = dict[str, dict[str, list[float]]]  # arm -> set -> nDCG@10 of every que
 
 
 def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
-    """Measures nDCG@10 of all arms on three sets; at scale ``full``, larger backbones for a GPU."""
+    """Measures nDCG@10 of all arms on four sets; at scale ``full``, larger backbones for a GPU."""
     size = SIZES[scale]
     device = torch.device("cuda" if scale == "full" and torch.cuda.is_available() else "cpu")
     scores: Scores = {}
@@ -100,7 +101,9 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "queries per set and world": size.queries,
         },
         notes=[
-            "Intervals are over queries of all worlds; they do not cover the luck of one training.",
+            "Intervals are over queries; they do not cover the luck of one training of the backbones.",
+            "A diffusion backbone begun as the causal one (Dream's way) was tried on another world, at a "
+            "fifth of the steps, and was no better than one from nothing.",
         ],
     )
 
@@ -146,10 +149,11 @@ def tokenizer() -> Any:
 
 
 def triples(world: Portraits, count: int, seed: int) -> list[Triple]:
-    """Pairings of all three sets, in turn."""
+    """Pairings of all sets, in turn."""
     rng = random.Random(f"diffusion-embed-triples-{seed}")
     made = [world.pairing(rng, SETS[i % len(SETS)]) for i in range(count)]
-    return [Triple(p.query, p.text, (p.wrong,), topic=p.person) for p in made]
+    # The same query twice in a batch would be a wrong negative, as would the same person.
+    return [Triple(p.query, p.text, (p.wrong,), topic=p.person or p.query) for p in made]
 
 
 def pretrained(
@@ -201,15 +205,17 @@ def _padded(words: Any, texts: Sequence[str], device: torch.device) -> tuple[Ten
 
 
 def _masked_loss(network: Any, ids: Tensor, real: Tensor, draws: np.random.Generator) -> Tensor:
-    """LLaDA's: a share p ~ U(0, 1) of a text is masked, cross-entropy there is weighed by 1 / p."""
+    """LLaDA's, under Dream's head: a share p ~ U(0, 1) of a text is masked, and the state one before a masked
+    token predicts it; cross-entropy weighed by 1 / p. So states at clean tokens are taught too."""
     rows, width = ids.shape
     spread = (draws.permutation(rows) + draws.random(rows)) / rows
     share = torch.tensor(mdlm.LEAST + (1 - mdlm.LEAST) * spread, dtype=torch.float32, device=ids.device)
     drawn = torch.tensor(draws.random((rows, width)), dtype=torch.float32, device=ids.device)
     hidden = (drawn < share[:, None]) & real
     states = network.hidden(ids.masked_fill(hidden, network.config.mask_token_id), attention_mask=real)
-    weights = (1 / share)[:, None].expand(rows, width)[hidden]
-    each = F.cross_entropy(network.lm_head(states[hidden]), ids[hidden], reduction="none")
+    asked = hidden[:, 1:]
+    weights = (1 / share)[:, None].expand(rows, width - 1)[asked]
+    each = F.cross_entropy(network.lm_head(states[:, :-1][asked]), ids[:, 1:][asked], reduction="none")
     return (each * weights).sum() / weights.sum()
 
 
@@ -286,15 +292,15 @@ def _claims(scores: Scores, seed: int) -> list[Claim]:
                 at_least=0.0,
             )
         )
-    value, interval, base = difference("short", "diffusion", "untrained")
+    value, interval, base = difference("recall", "diffusion", opened)
     claims.append(
         Claim(
-            "the sets need what pre-training taught: on 'short', above the untrained network by 0.1",
-            "not reported",
+            "on the set 'recall', nDCG@10 is above that of the causal backbone with its mask opened",
+            "BRIGHT, see above: what is relevant shares no words with the query",
             value,
             interval,
             base,
-            at_least=0.1,
+            at_least=0.0,
         )
     )
     return claims
