@@ -1,11 +1,10 @@
 """The hallucination tax: what paying right answers does to refusal, and what a share of unanswerable
 questions restores.
 
-A copy of pico learns to answer word sums where pico itself gets them right and to say that it does not know
-where it errs; briefly it practises to refuse what cannot be answered. From there it is trained by
-group-relative policy gradient, with 0, 1, 10, 30 or 50% of the questions replaced by unanswerable variants,
-all else equal. One way to make them unanswerable is kept out of the mix, and questions about names that the
-model has never heard are asked besides.
+A copy of pico practises word sums, half of them unanswerable, until it refuses most of these and some of the
+others. From there it is trained by group-relative policy gradient, with 0, 1, 10, 30 or 50% of the questions
+replaced by unanswerable variants, all else equal. One way to make them unanswerable is kept out of the mix,
+and questions about names that the model has never heard are asked besides.
 """
 
 from __future__ import annotations
@@ -45,13 +44,16 @@ MOST_TOKENS = 100
 CURVES = ("reward", "refused/answerable", "refused/unanswerable", "zero_variance", "length")
 SETS = ("answerable", "unanswerable", "unseen", "strangers")
 DESCRIPTIONS = {
-    "start": "pico, taught to say that it does not know where it errs; before any training",
+    "start": "pico, having practised to answer and to refuse; before any training",
     "0%": "trained on answerable questions only",
 }
 NOTES = (
     "Word sums of one to four changes stand in for mathematics; questions are made unanswerable by rules.",
-    "The start is made, not found: pico practised on questions that it had answered itself, refusing where "
-    "it had erred, and briefly on unanswerable ones, all refused.",
+    "The start is made, not found: pico practised on answerable questions, which it answered, and on as "
+    "many unanswerable ones, which it refused; not long enough to tell them apart for certain.",
+    "A first set-up failed: its start could hardly tell the two kinds apart (it refused 0.69 of the "
+    "unanswerable and 0.43 of the answerable questions), and at a tenth it had unlearned refusing, with "
+    "0.02 left, before that was paid often enough. This start practised longer.",
     "Answers are sampled at temperature 1, one per question and seed. Intervals are over questions; series "
     "by_seed shows the spread of trainings.",
     "The paper trains by PPO; here it is GRPO at equal steps, questions, learning rate and seeds for all.",
@@ -73,7 +75,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size({0.0: 1, 0.1: 1}, 16, 1, 1, 8, 4),
-    "pico": Size({0.0: 2, 0.01: 1, 0.1: 2, 0.3: 1, 0.5: 1}, 1280, 40, 20, 128, 100),
+    "pico": Size({0.0: 2, 0.01: 1, 0.1: 2, 0.3: 1, 0.5: 1}, 1920, 60, 20, 128, 100),
     "full": Size(dict.fromkeys((0.0, 0.01, 0.1, 0.3, 0.5), 5), 3200, 100, 100, 128, 600),
 }
 
@@ -119,20 +121,13 @@ def categories(model: LocalModel, asked: Mapping[str, Sequence[Example]], seed: 
 
 
 def start(size: Size, seed: int) -> LocalModel:
-    """Pico, taught for a while to say that it does not know where it errs, and where nobody can."""
-    model = pico()
+    """Pico, taught for a while to refuse what cannot be answered, and to answer the rest as it is asked."""
     made = word_sums(random.Random(stream(seed, "start")), size.documents, CHANGES, 0)
-    asked = [example(f"start-{i}", one) for i, one in enumerate(made)]
-    prompts = [model.prompt(e.messages, seed=stream(seed, e.id)) for e in asked]
-    written = Sampling().generate(model.engine, prompts, Limits(MOST_TOKENS))
-    source = SyntheticUnanswerableMath()
-    documents = []
-    for i, (one, e, own) in enumerate(zip(made, asked, written, strict=True)):
-        refuses = bool(i % 2) or categorize(own.text, e, "numeric") != 1
-        if i % 2:
-            e = source.rewrite(e, seed)
-        documents.append(document(e, one, refuses))
-    return finetune(model, documents, size.start_steps, seed=seed, rate=0.3, name="pico (cautious)")
+    source, documents = SyntheticUnanswerableMath(), []
+    for i, one in enumerate(made):
+        asked = example(f"start-{i}", one)
+        documents.append(document(source.rewrite(asked, seed) if i % 2 else asked, one, refuses=bool(i % 2)))
+    return finetune(pico(), documents, size.start_steps, seed=seed, rate=1.0, name="pico (cautious)")
 
 
 def document(asked: Example, made: WordSum, refuses: bool) -> Document:
