@@ -15,7 +15,7 @@ export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev compare test lint docs constraints clean
+.PHONY: help install dev compare train test lint docs constraints clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ dev: $(VENV)/.dev  ## .venv with dovetail and what the tests need
 
 compare: $(VENV)/.installed  ## four ways to decode, compared with pico on chain-sum; the report in runs/compare
 	$(BIN)/dovetail compare --model pico --task chain-sum --limit 200 --out runs/compare $(ARMS)
+
+train: $(VENV)/.installed  ## GRPO on pico, accuracy on held-out sums before and after; the report in runs/train
+	$(BIN)/dovetail train examples/chain-sum.toml --out runs/train --overwrite
 
 lint: $(VENV)/.dev  ## ruff, mypy, and the house's arrows
 	$(BIN)/ruff check .
