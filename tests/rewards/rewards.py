@@ -6,6 +6,7 @@ from typing import Any
 
 from dovetail.rewards import (
     AdaptiveSelfRecovery,
+    Agreement,
     Bleu,
     BoundaryReward,
     Correct,
@@ -21,7 +22,9 @@ from dovetail.rewards import (
     LaserDE,
     Overlong,
     RankIncentive,
+    SequenceEntropy,
     ThinkPrune,
+    TokenEntropy,
     Truncation,
 )
 
@@ -37,6 +40,7 @@ REWARDS: dict[str, Any] = {
     "asrr": lambda: AdaptiveSelfRecovery(tau=0.25, window=40),
     "barrel": lambda: BoundaryReward(),
     "bleu": lambda: Bleu(),
+    "agreement": lambda: Agreement(),
     "correct": lambda: Correct(),
     "correct:math": lambda: Correct("math", strict=True),
     "correct:exact": lambda: Correct("exact", column="reference"),
@@ -56,6 +60,8 @@ REWARDS: dict[str, Any] = {
     "rank-incentive": lambda: RankIncentive(ranker, column="reference"),
     "thinkprune": lambda: ThinkPrune(stages=(30, 20)),
     "truncation": lambda: Truncation(target=20),
+    "sequence-entropy": lambda: SequenceEntropy(),
+    "token-entropy": lambda: TokenEntropy(),
 }
 
 TEXTS = (
@@ -84,4 +90,6 @@ def batch(groups: int = 4, size: int = 8) -> dict[str, Any]:
         "reference": [REFERENCES[g % len(REFERENCES)] for g, _ in rows],
         "completion_ids": [list(range(3 + (7 * i + 5 * g) % 45)) for g, i in rows],
         "step": [0] * len(rows),
+        "entropies": [[0.1 * ((g + i) % 5), 0.5] for g, i in rows],
+        "logprobs": [[-0.1 * ((g + i) % 5), -0.5] for g, i in rows],
     }

@@ -1,4 +1,6 @@
-"""EM-INF beside greedy, sampling, adaptive temperature and self-consistency, at equal forward passes.
+"""EM-INF (here) and EM-FT and EM-RL (`em_training`): entropy minimised at decoding time, and by training.
+
+EM-INF beside greedy, sampling, adaptive temperature and self-consistency, at equal forward passes.
 
 Two comparisons at equal passes: one answer each (EM-INF, adaptive temperature, sampling, greedy), and four
 votes each (self-consistency with and without EM-INF in front). Every stochastic method gets four settings to
@@ -26,6 +28,7 @@ from dovetail.decoding import (
 )
 from dovetail.decoding.entropy_minimization import minimize_entropy, token_entropy
 from dovetail.models.local import LocalModel
+from dovetail.recipes import em_training
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 from dovetail.recipes.measure import LIMITS, accuracy_claim, answer, exact, step_seconds
 
@@ -127,6 +130,9 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     more, checked = distributions(model, examples, seed)
     arms += [*more, cost(model, examples, size.rounds)]
     claims += checked
+    more, checked, trained, series = em_training.measure(model, tasks[0], scale, seed)
+    arms += more
+    claims += checked
     return RecipeResult(
         arms,
         claims,
@@ -137,12 +143,16 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "samples": size.samples,
             "votes": VOTES,
             "chosen": chosen,
+            "training": trained,
         },
         notes=[
             f"Seed {seed + 1} chose every method's settings ({size.tuning} questions per task); seed {seed} "
             "is reported. The main claims are on the first task.",
             f"All arms of one answer take one pass per token; votes take {VOTES} times as many.",
+            "Training: every arm takes the same updates over the same number of completions; intervals are "
+            "over questions and seeds.",
         ],
+        series=series,
     )
 
 

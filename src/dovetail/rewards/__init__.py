@@ -11,6 +11,7 @@ from typing import Any
 
 # Name in a recipe and in logs -> (module, class).
 NAMES: dict[str, tuple[str, str]] = {
+    "agreement": ("agreement", "Agreement"),
     "asrr": ("self_recovery", "AdaptiveSelfRecovery"),
     "barrel": ("boundary", "BoundaryReward"),
     "bleu": ("bleu", "Bleu"),
@@ -27,7 +28,9 @@ NAMES: dict[str, tuple[str, str]] = {
     "laser-de": ("length", "LaserDE"),
     "overlong": ("overlong", "Overlong"),
     "rank-incentive": ("rank_incentive", "RankIncentive"),
+    "sequence-entropy": ("entropy", "SequenceEntropy"),
     "thinkprune": ("length_baselines", "ThinkPrune"),
+    "token-entropy": ("entropy", "TokenEntropy"),
     "truncation": ("length_baselines", "Truncation"),
 }
 

@@ -11,6 +11,7 @@ Prompts and completions are texts. Columns are those of the examples (None where
 | ``finish_reason`` | "stop", "length" or "aborted" |
 | ``group`` | a number, the same for completions of one question |
 | ``step`` | of the training run, from 0 |
+| ``logprobs``, ``entropies`` | of each token as written, in nats, where a reward's ``reads`` names them |
 
 None says that a reward does not apply to an example.
 """
@@ -71,6 +72,10 @@ def columns_of(rollouts: Rollouts) -> dict[str, list[Any]]:
     """What rewards are given by name, one entry per completion."""
     names = dict.fromkeys(name for e in rollouts.examples for name in e.columns)
     columns = {name: [e.columns.get(name) for e in rollouts.examples] for name in names}
+    lengths = [len(c.token_ids) for c in rollouts.completions]
+    for name, values in (("logprobs", rollouts.logprobs), ("entropies", rollouts.entropies)):
+        if values is not None:
+            columns[name] = [row[:n] for row, n in zip(values.tolist(), lengths, strict=True)]
     return columns | {
         "example": list(rollouts.examples),
         "id": [e.id for e in rollouts.examples],

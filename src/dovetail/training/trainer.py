@@ -196,7 +196,14 @@ class Trainer:
         return messages
 
     def judge(self, rollouts: Rollouts) -> None:
-        """Fills in rewards, what the objective reads, and advantages."""
+        """Fills in what the objective and the rewards read, rewards, and advantages."""
+        reads = self.objective.reads.union(*(getattr(r, "reads", ()) for r in self.rewards))
+        if reads & {"logprobs", "entropies"}:
+            rollouts.logprobs, rollouts.entropies = self.policy.read(
+                rollouts, entropy="entropies" in reads, processes=self.processes
+            )
+        if self.reference is not None:
+            rollouts.reference, _ = self.reference.read(rollouts, processes=self.processes)
         if self.objective.writes:
             rollouts.names = self.names
             rollouts.weights = self.weights.to(rollouts.group.device)
@@ -204,15 +211,6 @@ class Trainer:
             nobody = int((~rollouts.judged).sum()) if self.names else 0
             if nobody:
                 self._skip("completions that no reward applies to", nobody)
-        reads = self.objective.reads
-        if reads & {"logprobs", "entropies"}:
-            logprobs, entropies = self.policy.read(
-                rollouts, entropy="entropies" in reads, processes=self.processes
-            )
-            rollouts.entropies = entropies
-            rollouts.logprobs = logprobs if "logprobs" in reads else None
-        if self.reference is not None:
-            rollouts.reference, _ = self.reference.read(rollouts, processes=self.processes)
         worth = self.objective.assign(rollouts)
         if worth is not None:
             worth = worth.to(torch.float32)

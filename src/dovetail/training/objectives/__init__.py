@@ -8,6 +8,7 @@ from typing import Any
 # Name on the command line -> (module, class).
 NAMES: dict[str, tuple[str, str]] = {
     "preference": ("preference", "Preference"),
+    "entropy-finetuning": ("entropy", "EntropyFinetuning"),
     "policy-gradient": ("policy_gradient", "PolicyGradient"),
     "supervised": ("supervised", "Supervised"),
 }
