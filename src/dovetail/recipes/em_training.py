@@ -1,8 +1,8 @@
 """EM-FT and EM-RL beside the untouched model and rewards that know the answers, at equal updates.
 
-Every arm takes the same number of updates over the same number of completions. Its learning rate is the best
-of `RATES` by accuracy at temperature 1 on questions of another seed. Then the failure case: a model that was
-taught mostly wrong answers to one kind of question, whose confidence therefore points the wrong way.
+Every arm takes the same number of updates over the same number of completions, at one learning rate. Then the
+failure case: a model that was taught mostly wrong answers to one kind of question, whose confidence therefore
+points the wrong way.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from dovetail.rewards import Agreement, SequenceEntropy, TokenEntropy
 from dovetail.training import Evaluation, Run, evaluate, train
 from dovetail.training.objectives import EntropyFinetuning, Objective, PolicyGradient, Supervised
 
-RATES = (1e-4, 3e-4)
 # Leave-one-out, no division by a deviation, sums over tokens, KL 0.001 with the initial model (sect. 3.2).
 RLOO = PolicyGradient(4, "leave-one-out", "none", average="constant", kl=0.001)
 ARMS: Mapping[str, tuple[Objective, Sequence[Any] | None, str]] = {
@@ -30,28 +29,26 @@ ARMS: Mapping[str, tuple[Objective, Sequence[Any] | None, str]] = {
     "EM-RL, sequence": (RLOO, (SequenceEntropy(),), "the log-probability, 4 completions per question"),
     "SC-RL": (RLOO, (Agreement(),), "agreement within the group, 4 completions per question"),
     "RLOO": (RLOO, None, "right answers, 4 completions per question"),
-    "GRPO": (PolicyGradient(4), None, "right answers, divided by the group's deviation"),
 }
 LABEL_FREE = ("EM-FT", "EM-RL, token", "EM-RL, sequence")
 
 
 @dataclass(frozen=True)
 class Size:
-    """Seeds, updates, completions per update, questions held out and questions to choose rates by."""
+    """Seeds, updates, completions per update, questions held out, learning rate, lessons in wrong sums."""
 
     seeds: int
     steps: int
     batch: int
     held_out: int
-    tuning: int
-    rates: Sequence[float] = RATES
+    rate: float = 2e-5
     lessons: int = 60
 
 
 SIZES: dict[Scale, Size] = {
-    "smoke": Size(seeds=1, steps=1, batch=4, held_out=4, tuning=0, lessons=1),
-    "pico": Size(seeds=2, steps=20, batch=32, held_out=200, tuning=60),
-    "full": Size(seeds=3, steps=100, batch=2048, held_out=500, tuning=100, rates=(1e-6, 3e-6)),
+    "smoke": Size(seeds=1, steps=1, batch=4, held_out=4, lessons=1),
+    "pico": Size(seeds=2, steps=40, batch=32, held_out=300),
+    "full": Size(seeds=3, steps=100, batch=2048, held_out=500, rate=1e-6),
 }
 
 
@@ -61,12 +58,10 @@ def measure(
     """Arms, claims, settings and series of the training half."""
     size = SIZES[scale]
     held, _ = task.examples(size.held_out, seed + 100)
-    tuning, _ = task.examples(size.tuning, seed + 200) if size.tuning else ([], 0)
-    rates = {name: _best_rate(name, model, task, tuning, size, seed + 50) for name in ARMS}
     runs: dict[str, list[Run]] = {name: [] for name in ARMS}
     for turn in range(size.seeds):
         for name in ARMS:
-            runs[name].append(_run(name, model, task, size, seed + turn, rates[name]))
+            runs[name].append(_run(name, model, task, size, seed + turn))
     seeds = range(size.seeds)
     sampled = {"untouched": [_sampled(model, held, task, seed + s) for s in seeds]}
     greedy = {"untouched": [evaluate(model, held, task.scorer, max_new_tokens=128)] * size.seeds}
@@ -80,7 +75,7 @@ def measure(
         "updates": size.steps,
         "completions per update": size.batch,
         "held out": size.held_out,
-        "learning rates": {"tried": list(size.rates), "chosen": rates},
+        "learning rate": size.rate,
     }
     curves = {
         name: {"x": of[0].curve("entropy")[0], "y": of[0].curve("entropy")[1]} for name, of in runs.items()
@@ -226,7 +221,7 @@ def _examples(rng: random.Random, count: int, wrong: float) -> list[Example]:
 # --- runs and figures -----------------------------------------------------------------------------------
 
 
-def _run(name: str, model: LocalModel, task: Task, size: Size, seed: int, rate: float) -> Run:
+def _run(name: str, model: LocalModel, task: Task, size: Size, seed: int) -> Run:
     objective, rewards, _ = ARMS[name]
     return train(
         model,
@@ -235,23 +230,10 @@ def _run(name: str, model: LocalModel, task: Task, size: Size, seed: int, rate: 
         rewards=rewards,
         steps=size.steps,
         batch=size.batch,
-        learning_rate=rate,
+        learning_rate=size.rate,
         max_new_tokens=128,
         examples=2000 if size.steps > 1 else 8,
         seed=seed,
-    )
-
-
-def _best_rate(
-    name: str, model: LocalModel, task: Task, tuning: Sequence[Example], size: Size, seed: int
-) -> float:
-    if not tuning:
-        return size.rates[0]
-    return max(
-        size.rates,
-        key=lambda rate: sum(
-            _sampled(_run(name, model, task, size, seed, rate).model, tuning, task, seed).values
-        ),
     )
 
 
