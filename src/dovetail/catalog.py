@@ -211,7 +211,7 @@ SYSTEMS: tuple[System, ...] = (
             Part("training.objectives.entropy", ("EntropyFinetuning",)),
             Part("rewards.entropy", ("TokenEntropy", "SequenceEntropy")),
         ),
-        status="partial",
+        status="works",
     ),
     System(
         id="mixture-of-inputs",
