@@ -47,7 +47,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(examples=12, tuning=12, steps=2),
-    "pico": Size(examples=960, tuning=480, steps=320),
+    "pico": Size(examples=960, tuning=480, steps=480),
     "full": Size(examples=960, tuning=960, steps=2000),
 }
 
