@@ -183,7 +183,7 @@ def test_the_transcript_of_a_resumed_run_has_no_step_twice(learner: LocalModel, 
     }
     train(learner, examples(), monitors=[Transcript(path)], **options, **SMALL | {"steps": 4})  # type: ignore[arg-type]
     once = path.read_text()
-    path.write_text(once + "half a line of step 4, wri")
+    path.write_text(once + "of steps that are done again" * 10_000)
     train(learner, examples(), monitors=[Transcript(path)], resume=True, **options, **SMALL | {"steps": 6})  # type: ignore[arg-type]
     steps = [json.loads(line)["step"] for line in path.read_text().splitlines()]
     assert steps == [s for s in range(6) for _ in range(16)]
