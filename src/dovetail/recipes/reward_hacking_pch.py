@@ -57,7 +57,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(1, 8, 2, 1, 4, 1),
-    "pico": Size(20, 32, 100, 30, 64, 2),
+    "pico": Size(24, 32, 100, 30, 64, 2),
     "full": Size(200, 128, 500, 300, 256, 3, 256),
 }
 RATE = 3e-4
@@ -151,7 +151,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     size = SIZES[scale]
     pico = load("pico", device="cpu")
     assert isinstance(pico, LocalModel)
-    task = named("chain-sum", min_terms=3, max_terms=5)
+    task = named("chain-sum", min_terms=2, max_terms=4)
     seeds = [seed + 1 + k for k in range(size.seeds)]  # seed itself chose leak, rate and lengths
     settings = {"scale": scale, **vars(size)}
 
