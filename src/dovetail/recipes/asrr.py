@@ -29,13 +29,13 @@ from dovetail.training.pico.corpus import Document, chain_sum, held_out
 # Easy sums can be answered at once; hard ones need their steps.
 SUMS: dict[str, dict[str, int]] = {
     "easy": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
-    "hard": {"min_terms": 4, "max_terms": 5, "min_digits": 1, "max_digits": 2},
+    "hard": {"min_terms": 3, "max_terms": 4, "min_digits": 1, "max_digits": 2},
 }
-GROUP, RATE, MOST_TOKENS = 8, 2e-4, 120
+GROUP, RATE, MOST_TOKENS = 8, 2e-4, 144
 DECODING = Sampling(temperature=1.0)
 WINDOW = 20
-# The share of answers under the block that begin with reasoning; the odds of 0, 1 or 2 checks of it.
-RESUMES, CHECKS = 0.75, (40, 40, 20)
+# Odds of 0 to 3 checks of the start's reasoning.
+CHECKS = (20, 30, 30, 20)
 BASELINE = "accuracy only"
 REWARDS: dict[str, AdaptiveSelfRecovery] = {
     BASELINE: AdaptiveSelfRecovery(beta=0.0),
@@ -53,9 +53,9 @@ DESCRIPTIONS = {
 CURVES = ("reward", "length", "truncated", "zero_variance")
 NOTES = (
     "Pico's own no-thinking block stands in for the prefix: it was trained on that block, as the paper's "
-    "models were not. That it goes on reasoning there, and checks it up to twice, was taught to a copy, for "
-    "three answers of four, easy and hard alike.",
-    "Easy: two numbers of one digit. Hard: four or five of one or two digits. Trainings have half of each.",
+    "models were not. That it goes on reasoning there, and checks it up to three times, was taught to a "
+    "copy, easy and hard alike.",
+    "Easy: two numbers of one digit. Hard: three or four of one or two digits. Trainings have half of each.",
     "The window is 20 tokens where the paper's is 2048: half of a hard answer's reasoning, as there.",
     "Answers are sampled at temperature 1, one per question and seed. Intervals are over questions, each the "
     "mean over the seeds; series by_seed shows the spread of trainings.",
@@ -75,7 +75,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(1, 1, 16, 1, 4),
-    "pico": Size(80, 30, 64, 2, 300),
+    "pico": Size(30, 24, 64, 2, 500),
     "full": Size(60, 200, 128, 5, 1000),
 }
 
@@ -119,8 +119,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
         settings={
             "model": pico().describe(),
             "sums": SUMS,
-            "resumes": RESUMES,
-            "odds of 0, 1, 2 checks": CHECKS,
+            "odds of 0 to 3 checks": CHECKS,
             "window": WINDOW,
             "learning_rate": RATE,
             "group_size": GROUP,
@@ -152,23 +151,33 @@ def sums() -> dict[str, Task]:
 
 
 def start(steps: int, seed: int) -> LocalModel:
-    """A copy of pico that reasons on under the closed block, checks what it reasons, and also thinks so."""
+    """A copy of pico that reasons on under the closed block and checks what it reasons, as it then thinks.
+
+    First without checks: in long texts, the one token that begins to reason would weigh next to nothing.
+    """
     rng = random.Random(f"asrr-{seed}")
-    documents: list[Document] = []
-    while len(documents) < 32 * steps:
-        kind = SUMS[rng.choice(tuple(SUMS))]
-        made = chain_sum(rng, "stepwise", (kind["min_terms"], kind["max_terms"]), (1, kind["max_digits"]))
-        # Of the hundred easy sums none can be kept apart; of the hard ones a sixteenth is.
-        if held_out(made.question) and kind is SUMS["hard"]:
+    reasons = finetune(pico(), documents(rng, steps, (1,)), steps, seed=seed, rate=0.3)
+    checked = documents(rng, steps, CHECKS)
+    return finetune(reasons, checked, steps, seed=seed, rate=0.1, name="pico (reasons on)")
+
+
+def documents(rng: random.Random, steps: int, checks: Sequence[int]) -> list[Document]:
+    """Easy and hard sums with their reasoning, checked 0, 1, ... times with the odds of ``checks``."""
+    made: list[Document] = []
+    while len(made) < 32 * steps:
+        kind = rng.choice(tuple(SUMS))
+        terms = (SUMS[kind]["min_terms"], SUMS[kind]["max_terms"])
+        one = chain_sum(rng, "stepwise", terms, (1, SUMS[kind]["max_digits"]))
+        # Of the two hundred easy sums none can be kept apart; of the hard ones a sixteenth is.
+        if held_out(one.question) and kind == "hard":
             continue
+        check = f"\nLet me check:\n{one.reasoning}\nYes."
+        reasoning = one.reasoning + check * rng.choices(range(len(checks)), checks)[0]
         thinking = rng.random() < 0.25
-        reasons = thinking or rng.random() < RESUMES
-        check = f"\nLet me check:\n{made.reasoning}\nYes."
-        steps_and_checks = made.reasoning + check * rng.choices(range(len(CHECKS)), CHECKS)[0]
-        reasoning = f"<think>\n{steps_and_checks}\n</think>\n\n" if thinking else f"{steps_and_checks}\n"
-        text = f"{reasoning if reasons else ''}\\boxed{{{made.answer}}}"
-        documents.append(Document(({"role": "user", "content": made.question},), text, thinking=thinking))
-    return finetune(pico(), documents, steps, seed=seed, rate=0.1, name="pico (reasons on)")
+        thought = f"<think>\n{reasoning}\n</think>\n\n" if thinking else f"{reasoning}\n"
+        question = {"role": "user", "content": one.question}
+        made.append(Document((question,), f"{thought}\\boxed{{{one.answer}}}", thinking=thinking))
+    return made
 
 
 def questions(

@@ -20,7 +20,7 @@ from dovetail.models.local import LocalModel
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.kept import kept
-from dovetail.rewards import Efficient, Kimi, L1Exact, L1Max, Laser, LaserD, LaserDE, Reward, Truncation
+from dovetail.rewards import Efficient, Kimi, L1Max, Laser, LaserD, LaserDE, Reward, Truncation
 from dovetail.training import Run, evaluate, train
 from dovetail.training.objectives import PolicyGradient
 from dovetail.training.pico.corpus import Document, chain_sum, held_out
@@ -40,7 +40,6 @@ DESCRIPTIONS = {
     "truncation": "the same up to the target, nothing beyond",
     "efficient": "right answers pay 0.4 sigmoid(z) for their length among the group's right ones",
     "kimi": "0.4 times the place between the group's shortest and longest answer",
-    "l1-exact": "pays for each token away from the target",
     "l1-max": "right answers are paid by their distance below the target",
     "laser": "0.5 for right answers within the target",
     "laser-d": "likewise, a target for each class of difficulty, chosen anew every few steps",
@@ -73,7 +72,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(1, 1, 16, 1, 6, 1, (BASELINE, "laser", "laser-d")),
-    "pico": Size(40, 30, 64, 2, 300, 5),
+    "pico": Size(40, 24, 64, 2, 300, 4),
     "full": Size(30, 200, 128, 5, 1000, 20),
 }
 
@@ -91,7 +90,6 @@ def rewards(target: int, refresh: int) -> dict[str, Reward]:
         "truncation": Truncation(target),
         "efficient": Efficient(alpha=0.4),
         "kimi": Kimi(),
-        "l1-exact": L1Exact(target, alpha=0.02),
         "l1-max": L1Max(target, alpha=0.05),
         "laser": Laser(target),
         "laser-d": LaserD(**adaptive),
