@@ -75,7 +75,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(1, 1, 16, 1, 4),
-    "pico": Size(30, 24, 64, 2, 500),
+    "pico": Size(90, 24, 64, 2, 500),
     "full": Size(60, 200, 128, 5, 1000),
 }
 
@@ -151,14 +151,17 @@ def sums() -> dict[str, Task]:
 
 
 def start(steps: int, seed: int) -> LocalModel:
-    """A copy of pico that reasons on under the closed block and checks what it reasons, as it then thinks.
+    """A copy of pico that reasons on under the closed block, and checks what it reasons.
 
-    First without checks: in long texts, the one token that begins to reason would weigh next to nothing.
+    First with few checks, and for long: pico is all but certain that the answer comes at once under the
+    block, and in long texts the one token that begins to reason would weigh next to nothing.
     """
     rng = random.Random(f"asrr-{seed}")
-    reasons = finetune(pico(), documents(rng, steps, (1,)), steps, seed=seed, rate=0.3)
-    checked = documents(rng, steps, CHECKS)
-    return finetune(reasons, checked, steps, seed=seed, rate=0.1, name="pico (reasons on)")
+    reasons = finetune(pico(), documents(rng, steps, (2, 1)), steps, seed=seed, rate=0.3)
+    later = max(1, steps // 3)
+    return finetune(
+        reasons, documents(rng, later, CHECKS), later, seed=seed, rate=0.1, name="pico (reasons on)"
+    )
 
 
 def documents(rng: random.Random, steps: int, checks: Sequence[int]) -> list[Document]:
