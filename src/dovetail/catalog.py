@@ -358,7 +358,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.15612",
         venue="ICLR 2026",
         parts=(Part("rewards.length", ("Laser", "LaserD", "LaserDE")),),
-        status="partial",
+        status="works",
     ),
     System(
         id="asrr",
@@ -446,7 +446,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.13988",
         venue="EMNLP 2025 Findings",
         parts=(Part("training.data.unanswerable", ("UnanswerableMix", "SyntheticUnanswerableMath")),),
-        status="partial",
+        status="works",
     ),
     System(
         id="lrm-safety",

@@ -123,6 +123,8 @@ def categories(model: LocalModel, asked: Mapping[str, Sequence[Example]], seed: 
 def start(size: Size, seed: int) -> LocalModel:
     """Pico, taught for a while to refuse what cannot be answered, and to answer the rest as it is asked."""
     made = word_sums(random.Random(stream(seed, "start")), size.documents, CHANGES, 0)
+    # Stories come with one to four changes in turns: unshuffled, their number would tell which to refuse.
+    random.Random(stream(seed, "refused")).shuffle(made)
     source, documents = SyntheticUnanswerableMath(), []
     for i, one in enumerate(made):
         asked = example(f"start-{i}", one)

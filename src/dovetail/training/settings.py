@@ -60,7 +60,7 @@ class Settings:
     gradient_checkpointing: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
     lora_rank: int = 0
-    lora_alpha: float = 0.0
+    lora_alpha: int = 0
     rows: int = 128
     examples: int = 0
     held_out: int = 0
@@ -75,9 +75,9 @@ class Settings:
         for name in ("steps", "batch", "max_prompt_tokens", "max_new_tokens", "micro_batch_tokens", "rows"):
             _whole(name, getattr(self, name), 1)
         counts = ("warmup", "examples", "held_out", "evaluate_every", "evaluation_tokens", "save_every")
-        for name in (*counts, "samples_every", "patience", "lora_rank"):
+        for name in (*counts, "samples_every", "patience", "lora_rank", "lora_alpha"):
             _whole(name, getattr(self, name), 0)
-        for name in ("learning_rate", "weight_decay", "clip_norm", "lora_alpha"):
+        for name in ("learning_rate", "weight_decay", "clip_norm"):
             value = getattr(self, name)
             if not (isinstance(value, int | float) and 0 <= value < math.inf):
                 raise InvalidValue(name, value, "a finite number >= 0")
