@@ -68,7 +68,7 @@ class Size:
 
 
 SIZES: dict[Scale, Size] = {
-    "smoke": Size({"GRPO": 1, "SFT": 1}, 32, 1, 4, 2, 1, {"GRPO": 8, "SFT": 4}, 1),
+    "smoke": Size({"GRPO": 1, "SFT": 1}, 32, 1, 16, 2, 1, {"GRPO": 8, "SFT": 4}, 1),
     "pico": Size({"GRPO": 2, "SFT": 1}, 960, 30, 150, 8, 30, {"GRPO": 64, "SFT": 32}, 30),
     "full": Size({"GRPO": 5, "SFT": 5}, 3200, 100, 800, 16, 120, {"GRPO": 128, "SFT": 32}, 200),
 }
