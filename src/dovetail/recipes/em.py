@@ -152,7 +152,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "Training: every arm takes the same updates over the same number of completions at the same "
             "learning rate; intervals are over questions and seeds. A first run at rates of 1e-4 and 3e-4 "
             "cost all arms, those with labels too, 5 to 12 points of greedy accuracy and gained nothing; "
-            "2e-5 was chosen on questions of another seed.",
+            "2e-5 was chosen for EM-FT and EM-RL (token) on questions of another seed, not for the others.",
         ],
         series=series,
     )

@@ -51,9 +51,8 @@ NOTES = (
     "Word sums of one to four changes stand in for mathematics; questions are made unanswerable by rules.",
     "The start is made, not found: pico practised on answerable questions, which it answered, and on as "
     "many unanswerable ones, which it refused; not long enough to tell them apart for certain.",
-    "A first set-up failed: its start could hardly tell the two kinds apart (it refused 0.69 of the "
-    "unanswerable and 0.43 of the answerable questions), and at a tenth it had unlearned refusing, with "
-    "0.02 left, before that was paid often enough. This start practised longer.",
+    "In two set-ups before, the number of changes in a story told which to refuse in practice; their figures "
+    "say nothing and are not shown.",
     "Answers are sampled at temperature 1, one per question and seed. Intervals are over questions; series "
     "by_seed shows the spread of trainings.",
     "The paper trains by PPO; here it is GRPO at equal steps, questions, learning rate and seeds for all.",
