@@ -92,7 +92,9 @@ def test_what_a_model_wrote_cannot_run(run: Run) -> None:
 
 
 def test_a_run_without_anything_has_a_page(learner: LocalModel) -> None:
-    Page(html(Run(learner)))
+    text = html(Run(learner))
+    Page(text)
+    assert f"<title>Training: {learner.name}</title>" in text
 
 
 def test_lines_tell_the_figures(run: Run, capfd: Any) -> None:
