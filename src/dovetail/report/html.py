@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import base64
 import gzip
-import hashlib
 import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from importlib import resources
 from typing import Any
 
 from dovetail.core import Arm, Difference, Figure, Outcome, Report
+from dovetail.report.document import asset, document
 from dovetail.report.files import FORMAT, plain
 from dovetail.report.notes import further, headline
 from dovetail.report.plots import Point, pareto
@@ -54,41 +53,15 @@ _RECORD_FIRST = (
 
 def html(report: Report) -> str:
     """The whole page as text, to be written as UTF-8."""
-    page = resources.files("dovetail.report") / "page"
-    style = (page / "report.css").read_text(encoding="utf-8")
-    script = (page / "report.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="generator" content="{FORMAT}">
-<link rel="icon" href="data:,">
-<title>{escape(report.title)}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{_header(report)}
-{_notes(report)}
-{_results(report)}
-{_further(report)}
-{_forest(report)}
-{_pareto(report)}
-{_costs(report)}
-{_examples(report)}
-{_record(report)}
-</main>
-<footer>Format {FORMAT}. The same figures are in report.json, every completion in examples.parquet.</footer>
-<script id="data" type="application/octet-stream">{_payload(report)}</script>
-<script>{script}</script>
-</body>
-</html>
-"""
+    parts = (_header, _notes, _results, _further, _forest, _pareto, _costs, _examples, _record)
+    return document(
+        report.title,
+        ("report.css",),
+        [part(report) for part in parts],
+        f"Format {FORMAT}. The same figures are in report.json, every completion in examples.parquet.",
+        data=_payload(report),
+        script=asset("report.js"),
+    )
 
 
 # ---- the parts of the page, from top to bottom

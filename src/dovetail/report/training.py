@@ -10,11 +10,11 @@ import math
 import os
 from collections.abc import Sequence
 from html import escape
-from importlib import resources
 from pathlib import Path
 
 from dovetail.core import Difference
 from dovetail.report.curves import Curve, plot
+from dovetail.report.document import document
 from dovetail.report.files import plain
 from dovetail.training.run import Run, Sample
 
@@ -44,34 +44,20 @@ def save(run: Run, folder: str | os.PathLike[str]) -> Path:
 
 def html(run: Run) -> str:
     """The whole page as text, to be written as UTF-8."""
-    page = resources.files("dovetail.report") / "page"
-    style = "".join((page / name).read_text(encoding="utf-8") for name in ("report.css", "training.css"))
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     title = f"Training: {run.model.name}"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>{escape(title)}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{_header(run, title)}
-{_notes(run)}
-{_evaluations(run)}
-{_curves(run)}
-{_samples(run.samples)}
-{_record(run)}
-</main>
-<footer>Every step's figures are in log.jsonl, scores per question in evaluations.json.</footer>
-</body>
-</html>
-"""
+    return document(
+        title,
+        ("report.css", "training.css"),
+        [
+            _header(run, title),
+            _notes(run),
+            _evaluations(run),
+            _curves(run),
+            _samples(run.samples),
+            _record(run),
+        ],
+        "Every step's figures are in log.jsonl, scores per question in evaluations.json.",
+    )
 
 
 def headline(run: Run) -> str:
