@@ -56,7 +56,7 @@ NOTES = (
     "models were not. That it goes on reasoning there, and checks it up to three times, was taught to a "
     "copy, easy and hard alike.",
     "Easy: two numbers of one digit. Hard: three or four of one or two digits. Trainings have half of each.",
-    "The window is 20 tokens where the paper's is 2048: half of a hard answer's reasoning, as there.",
+    "The window is 20 tokens where the paper's is 2048: about a third of a hard answer here, a fifth there.",
     "All is sampled at temperature 0.6; answers that are reported, one per question and seed. Intervals are "
     "over questions, each the mean over the seeds; series by_seed shows the spread of trainings.",
 )
