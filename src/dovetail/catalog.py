@@ -368,7 +368,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.15400",
         venue="EMNLP 2025 Findings",
         parts=(Part("rewards.self_recovery", ("AdaptiveSelfRecovery",)),),
-        status="partial",
+        status="works",
     ),
     System(
         id="convsearch-r1",
