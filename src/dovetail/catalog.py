@@ -329,7 +329,11 @@ SYSTEMS: tuple[System, ...] = (
         paper="Prior Prompt Engineering for Reinforcement Fine-Tuning",
         arxiv="2505.14157",
         venue="EMNLP 2025",
-        parts=(Part("prompting.prior_prompts", ("PriorPrompt",)),),
+        parts=(
+            Part("prompting.prior_prompts", ("PriorPrompt",)),
+            Part("rewards.tagged_format", ("TaggedFormat",)),
+        ),
+        status="partial",
     ),
     System(
         id="icl-speech",

@@ -9,6 +9,7 @@ from dovetail.prompting import (
     DirectAnswer,
     InLanguage,
     LanguageKnowledgeRouter,
+    PriorPrompt,
     StructureOfThought,
 )
 
@@ -29,6 +30,8 @@ PROMPTINGS = {
     "direct": DirectAnswer(),
     "language": InLanguage("Other"),
     "language-knowledge": ROUTER,
+    "prior-prompt": PriorPrompt(),
+    "prior-prompt:style=none": PriorPrompt("none"),
     "structure-of-thought": StructureOfThought(),
     "structure-of-thought:notation=arrows": StructureOfThought(notation="arrows"),
 }

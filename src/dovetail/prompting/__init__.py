@@ -11,11 +11,12 @@ NAMES: dict[str, tuple[str, str]] = {
     "direct": ("structure_of_thought", "DirectAnswer"),
     "language": ("language_knowledge", "InLanguage"),
     "language-knowledge": ("language_knowledge", "LanguageKnowledgeRouter"),
+    "prior-prompt": ("prior_prompts", "PriorPrompt"),
     "structure-of-thought": ("structure_of_thought", "StructureOfThought"),
 }
 
 _CLASSES = {name: module for module, name in NAMES.values()}
-_CLASSES |= {"Prompting": "base"}
+_CLASSES |= {"Prompting": "base", "asked": "base", "PRIOR_PROMPTS": "prior_prompts"}
 
 __all__ = ["NAMES", *_CLASSES]
 

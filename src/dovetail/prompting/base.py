@@ -67,3 +67,8 @@ def with_question(example: Example, question: str, system: str | None = None) ->
     changed = list(messages)
     changed[asked[-1]] = replace(changed[asked[-1]], content=question)
     return changed
+
+
+def asked(examples: Sequence[Example], prompting: Prompting) -> list[Example]:
+    """The examples as ``prompting`` puts them: for evaluations that send an example's own messages."""
+    return [replace(e, messages=tuple(prompting.messages(e))) for e in examples]

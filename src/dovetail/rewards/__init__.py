@@ -29,6 +29,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "overlong": ("overlong", "Overlong"),
     "rank-incentive": ("rank_incentive", "RankIncentive"),
     "sequence-entropy": ("entropy", "SequenceEntropy"),
+    "tagged-format": ("tagged_format", "TaggedFormat"),
     "thinkprune": ("length_baselines", "ThinkPrune"),
     "token-entropy": ("entropy", "TokenEntropy"),
     "truncation": ("length_baselines", "Truncation"),

@@ -11,6 +11,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "curriculum": ("curriculum", "CustomizedCurriculum"),
     "guided": ("curriculum", "GuidedPrompting"),
     "mix": ("mix", "Mix"),
+    "prompted": ("prompted", "Prompted"),
     "unanswerable": ("unanswerable", "UnanswerableMix"),
     "safety-mix": ("safety", "SafetyMix"),
 }
