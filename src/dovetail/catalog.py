@@ -460,7 +460,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.15404",
         venue="ACL 2026",
         parts=(Part("training.data.safety", ("SafetyMix",)), Part("benchmarks.refusal", ("RefusalBench",))),
-        status="partial",
+        status="works",
     ),
     System(
         id="reward-hacking-pch",
@@ -477,7 +477,7 @@ SYSTEMS: tuple[System, ...] = (
             Part("rewards.ensemble", ("EnsembleReward",)),
             Part("rewards.refreshing", ("RefreshingEvaluator",)),
         ),
-        status="partial",
+        status="works",
     ),
     System(
         id="mmada",
