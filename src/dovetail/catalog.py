@@ -406,10 +406,10 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.14231",
         venue="",
         parts=(
-            Part("rewards.grounding", ("BoxIoU",)),
+            Part("rewards.grounding", ("BoxIoU", "BoxFormat")),
             Part("training.objectives.difficulty", ("DifficultyWeights",)),
         ),
-        extras=("vision",),
+        status="partial",
     ),
     System(
         id="barrel",

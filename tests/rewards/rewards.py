@@ -9,6 +9,8 @@ from dovetail.rewards import (
     Agreement,
     Bleu,
     BoundaryReward,
+    BoxFormat,
+    BoxIoU,
     Correct,
     CorrectOrRefused,
     DualAnswer,
@@ -41,6 +43,10 @@ REWARDS: dict[str, Any] = {
     "asrr": lambda: AdaptiveSelfRecovery(tau=0.25, window=40),
     "barrel": lambda: BoundaryReward(),
     "bleu": lambda: Bleu(),
+    "box-format": lambda: BoxFormat(),
+    "box-format:thinking=false": lambda: BoxFormat(thinking=False),
+    "box-iou": lambda: BoxIoU(),
+    "box-iou:lenient": lambda: BoxIoU(lenient=True),
     "agreement": lambda: Agreement(),
     "correct": lambda: Correct(),
     "correct:math": lambda: Correct("math", strict=True),
@@ -79,6 +85,7 @@ TEXTS = (
     "<think>\nwhich sum?\n</think>\n<rewrite>2 + 2</rewrite>",
     "\\boxed{5}<think>2+2=4</think>\\boxed{4}",
     "<think>\n</think>\nSorry, I do not know.",
+    "<think>\nleft\n</think>\n<answer>(0,0),(500,400)</answer>",
 )
 REFERENCES = ("4", "5", "4", "7")
 
@@ -86,13 +93,14 @@ REFERENCES = ("4", "5", "4", "7")
 def batch(groups: int = 4, size: int = 8) -> dict[str, Any]:
     """A call's arguments: ``groups`` questions side by side, ``size`` completions each."""
     rows = [(g, i) for g in range(groups) for i in range(size)]
-    texts = [TEXTS[(g + i) % len(TEXTS)] if (g * i) % 5 != 4 else TEXTS[0] for g, i in rows]
+    texts = [TEXTS[(3 * g + i) % len(TEXTS)] if (g * i) % 5 != 4 else TEXTS[0] for g, i in rows]
     return {
         "prompts": [f"Question {g}: what is 2 + 2?" for g, _ in rows],
         "completions": texts,
         "reference": [REFERENCES[g % len(REFERENCES)] for g, _ in rows],
         "completion_ids": [list(range(3 + (7 * i + 5 * g) % 45)) for g, i in rows],
         "step": [0] * len(rows),
+        "box": [[100 * (g % 4), 0, 500, 500] for g, _ in rows],
         "entropies": [[0.1 * ((g + i) % 5), 0.5] for g, i in rows],
         "logprobs": [[-0.1 * ((g + i) % 5), -0.5] for g, i in rows],
     }

@@ -167,7 +167,7 @@ def test_what_cannot_be_read_is_named(make):
                 make()(**one)
 
 
-COLUMNS = ("reference", "completion_ids", "entropies", "logprobs")
+COLUMNS = ("reference", "box", "completion_ids", "entropies", "logprobs")
 
 
 @pytest.mark.parametrize("column", COLUMNS)

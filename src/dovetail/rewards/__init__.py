@@ -15,6 +15,8 @@ NAMES: dict[str, tuple[str, str]] = {
     "asrr": ("self_recovery", "AdaptiveSelfRecovery"),
     "barrel": ("boundary", "BoundaryReward"),
     "bleu": ("bleu", "Bleu"),
+    "box-format": ("grounding", "BoxFormat"),
+    "box-iou": ("grounding", "BoxIoU"),
     "correct": ("correct", "Correct"),
     "correct-or-refused": ("refusal", "CorrectOrRefused"),
     "dual-answer": ("dual_answer", "DualAnswer"),

@@ -7,6 +7,7 @@ from typing import Any
 
 # Name on the command line -> (module, class).
 NAMES: dict[str, tuple[str, str]] = {
+    "difficulty-weights": ("difficulty", "DifficultyWeights"),
     "preference": ("preference", "Preference"),
     "entropy-finetuning": ("entropy", "EntropyFinetuning"),
     "policy-gradient": ("policy_gradient", "PolicyGradient"),
