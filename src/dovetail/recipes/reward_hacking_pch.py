@@ -57,10 +57,11 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(1, 8, 2, 1, 4, 1),
-    "pico": Size(30, 64, 100, 30, 64, 2),
+    "pico": Size(30, 64, 300, 30, 64, 2),
     "full": Size(200, 128, 500, 300, 256, 3, 256),
 }
 RATE = 1.5e-4
+HORIZON = 20 * 64  # completions; the paper's is 10,000 at 512 per step, as many steps
 EVERY = 2  # steps between looks at held-out gold in the leaky run
 
 
@@ -118,7 +119,7 @@ def parts(arm: str, judge: Correct, seed: int) -> tuple[Reward, list[Monitor], f
     if arm == "gold":
         return Gold(judge), [], 0.0
     if arm == "adaptive kl":
-        return leaky, [AdaptiveKL(target=0.02, horizon=32)], 0.5
+        return leaky, [AdaptiveKL(target=0.02, horizon=HORIZON)], 0.5
     if arm == "ensemble":
         members = [Verdict(judge, leak, seed + 101 * k) for k, leak in enumerate(LEAKS)]
         return EnsembleReward(members, "lcb", 1.0), [], 0.0
@@ -189,6 +190,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
                 for arm, found in runs.items()
             },
             "best_of_n": {name: c["curve"] for name, c in curves.items()},
+            "kl_beta": [r["kl_beta"] for r in runs["adaptive kl"]],
         },
     )
 
@@ -196,7 +198,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
 DESCRIBED = {
     "gold": "trained on gold itself",
     "leaky": "trained on the leaky evaluator",
-    "adaptive kl": "leaky, with AdaptiveKL(target=0.02, horizon=32) from kl = 0.5",
+    "adaptive kl": f"leaky, with AdaptiveKL(target=0.02, horizon={HORIZON}) from kl = 0.5",
     "ensemble": "mean minus one standard deviation of four evaluators",
     "early stop on gold": "leaky, with EarlyStopOnGold(average=4, patience=3)",
     "early stop on outliers": "leaky, with EarlyStopOnOutliers(limit=0.2)",
@@ -234,6 +236,7 @@ def trained(model: LocalModel, task: Task, arm: str, size: Size, seed: int) -> d
         "proxy": done.curve(f"reward/{reward.name}")[1],
         "gold": done.curve("reward/gold")[1],
         "length": done.curve("length")[1],
+        "kl_beta": done.curve("kl/beta")[1] if arm == "adaptive kl" else [],
         "alarm": told.alarm,
         "first": dict(told.first),
         "stopped": done.stopped,
