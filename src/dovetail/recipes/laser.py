@@ -73,7 +73,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(1, 1, 16, 1, 6, 1, (BASELINE, "laser", "laser-d")),
-    "pico": Size(40, 24, 64, 2, 300, 4),
+    "pico": Size(110, 24, 64, 2, 300, 4),
     "full": Size(30, 200, 128, 5, 1000, 20),
 }
 

@@ -43,9 +43,11 @@ Yes, so the answer is {0}."""
 
 @dataclass(frozen=True)
 class Size:
-    """How much is run: examples of the report, of the choice of thresholds; samples of the baseline."""
+    """How much is run: examples of the report, and of its second half; of the choice of thresholds; samples
+    of the baseline."""
 
     examples: int
+    lingering: int
     tuning: int
     samples: int
     steps: int
@@ -53,9 +55,9 @@ class Size:
 
 
 SIZES: dict[Scale, Size] = {
-    "smoke": Size(examples=4, tuning=2, samples=2, steps=1, rounds=1),
-    "pico": Size(examples=300, tuning=60, samples=2, steps=30, rounds=12),
-    "full": Size(examples=500, tuning=100, samples=16, steps=0, rounds=12),
+    "smoke": Size(examples=4, lingering=4, tuning=2, samples=2, steps=1, rounds=1),
+    "pico": Size(examples=300, lingering=1000, tuning=60, samples=2, steps=30, rounds=12),
+    "full": Size(examples=500, lingering=500, tuning=100, samples=16, steps=0, rounds=12),
 }
 
 TASKS: dict[Scale, tuple[str, ...]] = {
@@ -85,17 +87,18 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     task = named(TASKS[scale][0])
     tuning, _ = task.examples(size.tuning, seed + 1)
     stopping = choose_thresholds(checker, task, tuning, seed + 1)
-    examples, _ = task.examples(size.examples, seed)
+    examples, _ = task.examples(size.lingering, seed + 3)
     more, checked = cold_stop(checker, task, examples, stopping, size, seed)
     arms += more
     claims += [*checked, overhead(model, examples, size.rounds)]
     return RecipeResult(
         arms,
         claims,
-        seeds=[seed, seed + 1],
+        seeds=[seed, seed + 1, seed + 3],
         settings={
             "model": model.describe(),
             "examples": size.examples,
+            "examples, taught": size.lingering,
             "samples": size.samples,
             "fine-tuning steps": size.steps,
             "entropy_threshold": stopping.entropy_threshold,
@@ -103,7 +106,10 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "thresholds tried": THRESHOLDS,
         },
         notes=[
-            f"Seed {seed + 1} chose the thresholds ({size.tuning} questions), seed {seed} is reported.",
+            f"Seed {seed + 1} chose the thresholds ({size.tuning} questions), seed {seed} is reported, and seed "
+            f"{seed + 3} of the taught copy.",
+            "300 questions had left Cold Stop's saving undecided (0.80 [0.73, 0.87] of the tokens); these are "
+            f"{size.lingering} others.",
             '"taught" is pico after fine-tuning on sums after which it says their result several times over.',
             "Thinking tokens are over all answers, right or wrong; the paper counts the right ones alone.",
         ],
