@@ -162,7 +162,8 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
         arms.append(
             RecipeArm(f"{name}: greedy", answers(pico, task, examples, seed).figures(), "closed book")
         )
-    claims += drafter_claims(pico, draft, greedy_completions, rounds=4 if scale == "smoke" else 200, seed=seed)
+    rounds = 4 if scale == "smoke" else 200
+    claims += drafter_claims(pico, draft, greedy_completions, rounds, seed)
     for model in (pico, draft):
         arms.append(
             RecipeArm(model.name, {"parameters": float(parameters(model)), "flops": flops(model)}, "size")

@@ -106,10 +106,10 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "thresholds tried": THRESHOLDS,
         },
         notes=[
-            f"Seed {seed + 1} chose the thresholds ({size.tuning} questions), seed {seed} is reported, and seed "
-            f"{seed + 3} of the taught copy.",
-            "300 questions had left Cold Stop's saving undecided (0.80 [0.73, 0.87] of the tokens); these are "
-            f"{size.lingering} others.",
+            f"Seed {seed + 1} chose the thresholds ({size.tuning} questions); seed {seed} is reported, of the "
+            f"taught copy seed {seed + 3}.",
+            "300 questions had left Cold Stop's saving undecided (0.80 [0.73, 0.87] of the tokens); these "
+            f"are {size.lingering} others.",
             '"taught" is pico after fine-tuning on sums after which it says their result several times over.',
             "Thinking tokens are over all answers, right or wrong; the paper counts the right ones alone.",
         ],
