@@ -106,8 +106,8 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "thresholds tried": THRESHOLDS,
         },
         notes=[
-            f"Seed {seed + 1} chose the thresholds ({size.tuning} questions); seed {seed} is reported, of the "
-            f"taught copy seed {seed + 3}.",
+            f"Seed {seed + 1} chose the thresholds ({size.tuning} questions); seed {seed} is reported, of "
+            f"the taught copy seed {seed + 3}.",
             "300 questions had left Cold Stop's saving undecided (0.80 [0.73, 0.87] of the tokens); these "
             f"are {size.lingering} others.",
             '"taught" is pico after fine-tuning on sums after which it says their result several times over.',
