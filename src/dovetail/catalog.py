@@ -440,7 +440,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2506.04065",
         venue="",
         parts=(Part("training.data.curriculum", ("CustomizedCurriculum", "GuidedPrompting")),),
-        status="partial",
+        status="works",
     ),
     System(
         id="hallucination-tax",
