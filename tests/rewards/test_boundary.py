@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from dovetail.core import InvalidValue
@@ -97,3 +99,19 @@ def test_reliability_at_its_ends():
     assert reliability([1], [1]).answered == 1  # right and refusing: right
     with pytest.raises(InvalidValue, match="at least 1"):
         reliability([], [])
+
+
+@pytest.mark.parametrize("p", [0.1, 0.2, 0.3, 0.6])
+@pytest.mark.parametrize("refusal", [-0.5, 0.0])
+def test_a_policy_that_follows_the_gradient_answers_above_the_threshold(p, refusal):
+    """One question, answered rightly with probability p, or refused: exact policy gradient on one logit."""
+    reward = BoundaryReward(refusal=refusal)
+    pays = {text: reward.worth(T + text, ["Paris"]) for text in ("\\boxed{Paris}", "\\boxed{Rome}", "Sorry")}
+    answering = p * pays["\\boxed{Paris}"] + (1 - p) * pays["\\boxed{Rome}"]
+    logit = 0.0
+    for _ in range(400):
+        share = 1 / (1 + math.exp(-logit))
+        logit += share * (1 - share) * (answering - pays["Sorry"])
+    answers = 1 / (1 + math.exp(-logit))
+    assert (answers > 0.9) == (p > reward.threshold)
+    assert (answers < 0.1) == (p < reward.threshold)

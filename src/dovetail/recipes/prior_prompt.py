@@ -32,7 +32,7 @@ from dovetail.training.pico.corpus import Document, chain_sum, held_out
 
 STYLES = tuple(CONTENTS)
 SUMS = {"min_terms": 3, "max_terms": 4, "min_digits": 1, "max_digits": 2}
-GROUP, RATE, MOST_TOKENS = 8, 1e-4, 112
+GROUP, RATE, MOST_TOKENS = 8, 2e-4, 112
 # Short, as pico spells most English words letter by letter.
 INSTRUCTION = "Reply as <{tag}> </{tag}> <answer> </answer>."
 PROMPTS = {style: PriorPrompt(style, instruction=INSTRUCTION) for style in (*STYLES, NONE)}
@@ -66,7 +66,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(1, 1, 8, 1, 4, ("plan", NONE)),
-    "pico": Size(100, 24, 64, 2, 200),
+    "pico": Size(200, 20, 64, 2, 200),
     "full": Size(300, 160, 128, 5, 1000),
 }
 
@@ -183,8 +183,17 @@ def document(rng: random.Random, asked_style: str) -> Document:
 def start(steps: int, seed: int) -> LocalModel:
     """Pico, having practised all styles under every prior prompt."""
     rng = random.Random(f"prior-prompt-{seed}")
-    documents = [document(rng, rng.choice((*STYLES, NONE))) for _ in range(32 * steps)]
-    return finetune(pico(), documents, steps, seed=seed, rate=0.3, name="pico (mixed styles)")
+    documents = [document(rng, rng.choice((*STYLES, NONE))) for _ in range(16 * steps)]
+    return finetune(
+        pico(),
+        documents,
+        steps,
+        seed=seed,
+        rate=1.0,
+        documents_per_step=16,
+        micro_batches_per_step=2,
+        name="pico (mixed styles)",
+    )
 
 
 # --- training and asking --------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 
 # Name on the command line -> (module, class).
 NAMES: dict[str, tuple[str, str]] = {
+    "boundary-aware": ("boundary_aware", "BoundaryAware"),
     "curriculum": ("curriculum", "CustomizedCurriculum"),
     "guided": ("curriculum", "GuidedPrompting"),
     "mix": ("mix", "Mix"),

@@ -1,0 +1,358 @@
+"""BARREL: does a model that half knows a world learn to say so, and what does that cost its answers?
+
+Pico knows the famous names of its world well and the obscure ones badly. Half of the facts are learned from:
+labelled by asking pico, practised as boundary-aware traces, then trained by group-relative policy gradient
+with BARREL's reward. Beside it stand plain training on right answers, the practice alone, and the reward
+alone. The other half of the facts is asked, of which no arm has seen anything.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from dovetail.core import Claim, Example, Figure, Limits
+from dovetail.core.seeds import stream
+from dovetail.core.statistics import mean
+from dovetail.decoding import Sampling
+from dovetail.models.local import LocalModel
+from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
+from dovetail.recipes.kept import kept
+from dovetail.rewards import BoundaryReward, Correct
+from dovetail.tasks.atlas import Fact, World, ask
+from dovetail.training import train
+from dovetail.training.data import BoundaryAware
+from dovetail.training.data.boundary_aware import Writer, few_shot, label_knowledge
+from dovetail.training.objectives import PolicyGradient, Supervised
+from dovetail.training.reliability_report import outcome, reliability_gain, reliability_metrics
+
+K = L = 4
+GROUP, RATE, PRACTICE_RATE, MOST_TOKENS = 8, 1e-4, 3e-4, 48
+BINS = (0.0, 0.001, 0.25, 0.5, 0.75, 1.001)  # of the start's hit rate; the first is "never"
+PLAIN, PRACTICE, REWARD, BARREL = "GRPO", "SFT only", "reward only", "BARREL"
+DESCRIPTIONS = {
+    "start": "pico, before any training",
+    PLAIN: "group-relative policy gradient, 1 for the right answer, 0 for all else",
+    PRACTICE: "boundary-aware traces alone",
+    REWARD: "BARREL's reward from the start, without the traces",
+    BARREL: "boundary-aware traces, then 1 right, -0.5 refused, -1 wrong",
+}
+NOTES = (
+    "Facts about one small world stand in for TriviaQA, SciQ and NQ-Open, pico for the reasoning model. Pico "
+    "was trained on this world by popularity, and to say that it does not know names that the world lacks: "
+    "so the start refuses some questions by itself.",
+    "Traces are written by template: the paper's come from GPT-4.",
+    "The arms with practice take its updates in addition; all trainings by reward take equally many.",
+    "Answers are sampled at temperature 1, in training too (paper: 0.6), several per question and seed. "
+    "Intervals are over questions; series by_seed shows the spread of trainings.",
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    """Facts learned from and asked; updates of the practice; steps and completions of the training; seeds;
+    answers per question and seed; arms beside the start."""
+
+    learned: int
+    asked: int
+    practice: int
+    steps: int
+    batch: int
+    seeds: int
+    samples: int
+    arms: tuple[str, ...] = tuple(DESCRIPTIONS)[1:]
+
+
+SIZES: dict[Scale, Size] = {
+    "smoke": Size(8, 8, 1, 1, 8, 1, 1, (PLAIN, BARREL)),
+    "pico": Size(154, 154, 24, 30, 64, 2, 4),
+    "full": Size(154, 154, 60, 200, 128, 5, 8),
+}
+
+
+def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
+    """Labels, then trains every arm from pico; each finished training is kept."""
+    size, folder = SIZES[scale], f"runs/recipes/{scale}/barrel"
+    model, world = cache(pico), World(0)
+    learned, asked, shots = facts(world, size, seed)
+    key = {**asdict(size), "arms": None, "split": seed}
+
+    def labels() -> Any:
+        sample = few_shot(model(), [[shot] for shot in shots], max_new_tokens=MOST_TOKENS, seed=seed)
+        found = label_knowledge(
+            sample,
+            [e.question for e in learned + asked],
+            [[e.reference or ""] for e in learned + asked],
+            K,
+            L,
+        )
+        return [[label.known, label.hit_rate] for label in found]
+
+    known = kept(folder, {**key, "labels": True}, labels)
+    learned = [
+        replace(e, columns={**e.columns, "known": bool(k), "hit_rate": rate})
+        for e, (k, rate) in zip(learned, known, strict=False)
+    ]
+    rates = [rate for _, rate in known[len(learned) :]]
+    write = writer(world, seed)
+    practised = cache(lambda own: practise(model(), learned, write, size, own))
+
+    def arm(name: str, own: int) -> Any:
+        start = practised(own) if name in (PRACTICE, BARREL) else model()
+        reward = Correct("exact") if name == PLAIN else BoundaryReward()
+        done = start if name == PRACTICE else trained(start, learned, reward, size, own)
+        return answers(done, asked, size.samples, own)
+
+    found: dict[str, list[Any]] = {}
+    for name in ("start", *size.arms):
+        for own in range(seed, seed + size.seeds):
+            make = (
+                partial(answers, model(), asked, size.samples, own)
+                if name == "start"
+                else partial(arm, name, own)
+            )
+            found.setdefault(name, []).append(kept(folder, {**key, "arm": name, "seed": own}, make))
+    arms = {name: Answers.of(runs) for name, runs in found.items()}
+    return RecipeResult(
+        [one.arm(name, rates, seed) for name, one in arms.items()],
+        claims(arms, rates, seed),
+        seeds=list(range(seed, seed + size.seeds)),
+        settings={
+            "model": pico().describe(),
+            "world": asdict(world),
+            "known among the learned": sum(bool(e.columns["known"]) for e in learned),
+            "mean hit rate": {
+                "learned": float(np.mean([r for _, r in known[: len(learned)]])),
+                "asked": float(np.mean(rates)),
+            },
+            "K, L": (K, L),
+            "learning_rate": RATE,
+            "learning_rate of the practice": PRACTICE_RATE,
+            "group_size": GROUP,
+            "max_new_tokens": MOST_TOKENS,
+            **asdict(size),
+        },
+        notes=NOTES,
+        series={
+            "refused_by_hit_rate": {
+                "from": BINS[:-1],
+                "questions": [len(members(rates, b)) for b in range(len(BINS) - 1)],
+                **{name: one.by_hit_rate(rates) for name, one in arms.items()},
+            },
+            "by_seed": {name: [Answers.of([r]).point() for r in runs] for name, runs in found.items()},
+        },
+    )
+
+
+def pico() -> LocalModel:
+    from dovetail.models import load
+
+    made = load("pico", device="cpu")
+    assert isinstance(made, LocalModel)
+    return made
+
+
+def facts(world: World, size: Size, seed: int) -> tuple[list[Example], list[Example], list[tuple[str, str]]]:
+    """Questions to learn from, questions to ask, and K worked ones for the prompts; none in two of them."""
+    drawn = random.Random(stream(seed, "barrel")).sample(world.facts, K + size.learned + size.asked)
+    shots = [(question(f), f"\\boxed{{{f.object}}}") for f in drawn[:K]]
+    made = [Example.ask(f"fact-{i}", question(f), f.object) for i, f in enumerate(drawn[K:])]
+    return made[: size.learned], made[size.learned :], shots
+
+
+def question(fact: Fact) -> str:
+    return ask((fact.relation,), fact.subject)
+
+
+def writer(world: World, seed: int) -> Writer:
+    """Traces short enough for pico: what it recalls, or candidates that nothing supports."""
+    told = {question(f): f for f in world.facts}
+
+    def write(asked: str, gold: str, known: bool) -> str:
+        fact = told[asked]
+        others = [n for n in world.entities[fact.relation.range] if n not in (gold, fact.subject)]
+        first, second = random.Random(stream(seed, "candidates", asked)).sample(others, 2)
+        if known:
+            return f"<think>\n{fact.sentence}\nNot {first}.\n</think>\n\n\\boxed{{{gold}}}"
+        return f"<think>\n{first}? No.\n{second}? No.\n</think>\n\nSorry, I do not know."
+
+    return write
+
+
+def practise(
+    model: LocalModel,
+    learned: Sequence[Example],
+    write: Writer,
+    size: Size,
+    seed: int,
+    rate: float = PRACTICE_RATE,
+) -> LocalModel:
+    made: LocalModel = train(
+        model,
+        learned,
+        objective=Supervised(),
+        data=BoundaryAware(writer=write),
+        steps=size.practice,
+        batch=min(32, size.batch),
+        learning_rate=rate,
+        samples_every=0,
+        save_every=0,
+        seed=seed,
+    ).model
+    return made
+
+
+def trained(
+    model: LocalModel, learned: Sequence[Example], reward: Any, size: Size, seed: int, rate: float = RATE
+) -> LocalModel:
+    made: LocalModel = train(
+        model,
+        learned,
+        objective=PolicyGradient(group_size=GROUP),
+        rewards=[reward],
+        steps=size.steps,
+        batch=size.batch,
+        learning_rate=rate,
+        max_new_tokens=MOST_TOKENS,
+        samples_every=0,
+        save_every=0,
+        seed=seed,
+    ).model
+    return made
+
+
+def answers(model: LocalModel, asked: Sequence[Example], samples: int, seed: int) -> dict[str, Any]:
+    """Whether each of ``samples`` answers to each question is right, and whether it refuses."""
+    prompts = [
+        model.prompt(e.messages, seed=stream(seed, "asked", sample, e.id))
+        for sample in range(samples)
+        for e in asked
+    ]
+    written = Sampling().generate(model.engine, prompts, Limits(MOST_TOKENS))
+    found = [outcome(c.text, [asked[i % len(asked)].reference or ""]) for i, c in enumerate(written)]
+    shape = (samples, len(asked))
+    right, refused = (np.reshape([f[k] for f in found], shape).tolist() for k in (0, 1))
+    tokens = np.reshape([len(c.token_ids) for c in written], shape).tolist()
+    return {"right": right, "refused": refused, "tokens": tokens}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """[S, N] an arm's answers: S samples of all seeds, N questions."""
+
+    right: Any
+    refused: Any
+    tokens: Any
+
+    @classmethod
+    def of(cls, runs: Sequence[Mapping[str, Any]]) -> Answers:
+        return cls(
+            *(np.concatenate([np.asarray(r[name]) for r in runs]) for name in ("right", "refused", "tokens"))
+        )
+
+    def arm(self, name: str, rates: Sequence[float], seed: int) -> RecipeArm:
+        figures: dict[str, Figure | float] = dict(reliability_metrics(self.right, self.refused, seed))
+        gap = boundary(self, rates, seed)
+        if gap is not None:
+            figures["refused_unknown_minus_known"] = gap
+        figures["tokens"] = mean(self.tokens.mean(0))
+        return RecipeArm(name, figures, DESCRIPTIONS[name])
+
+    def point(self) -> dict[str, float]:
+        return {name: figure.value for name, figure in reliability_metrics(self.right, self.refused).items()}
+
+    def by_hit_rate(self, rates: Sequence[float]) -> list[float | None]:
+        """Share of refusals by the start's hit rate; None where no question falls."""
+        share = self.refused.mean(0)
+        rows = [members(rates, b) for b in range(len(BINS) - 1)]
+        return [float(share[row].mean()) if row else None for row in rows]
+
+
+def members(rates: Sequence[float], place: int) -> list[int]:
+    """Questions whose hit rate falls into a bin."""
+    return [i for i, rate in enumerate(rates) if BINS[place] <= rate < BINS[place + 1]]
+
+
+def boundary(of: Answers, rates: Sequence[float], seed: int) -> Figure | None:
+    """Refusals where the start is right less than a quarter of the time, minus refusals elsewhere; None where
+    one side has no question."""
+    share, rate = of.refused.mean(0), np.asarray(rates)
+    sides = [share[rate < BoundaryReward().threshold], share[rate >= BoundaryReward().threshold]]
+    if not all(len(side) for side in sides):
+        return None
+    rng = np.random.default_rng(seed)
+    below, above = (side[rng.integers(0, len(side), (2000, len(side)))].mean(1) for side in sides)
+    value = float(sides[0].mean() - sides[1].mean())
+    low, high = (float(q) for q in np.quantile(below - above, (0.025, 0.975)))
+    return Figure(value, (min(low, value), max(high, value)))
+
+
+def claims(arms: Mapping[str, Answers], rates: Sequence[float], seed: int) -> list[Claim]:
+    """The paper's statements; those about arms that the scale leaves out are left out too."""
+    ours, plain = arms[BARREL], arms[PLAIN]
+
+    def gain(figure: str, of: Answers, base: Answers) -> dict[str, Any]:
+        found = reliability_gain(of.right, of.refused, base.right, base.refused, figure, seed)
+        was = reliability_metrics(base.right, base.refused, seed)[figure].value
+        return {"measured": found.value, "interval": found.interval, "baseline": was}
+
+    rests = reliability_metrics(plain.right, plain.refused, seed)["answered"]
+    made = [
+        Claim(
+            "BARREL is at least 10 points more reliable than training on right answers alone",
+            "61.6 against 39.3 of SFT on traces of DeepSeek-R1 (R1-Distill-Llama-8B)",
+            **gain("reliability", ours, plain),
+            at_least=0.10,
+            main=True,
+        ),
+        Claim(
+            "BARREL costs at most 5 points of accuracy beside it",
+            "40.7 against 38.4",
+            **gain("accuracy", ours, plain),
+            at_least=-0.05,
+            main=True,
+        ),
+        Claim(
+            "BARREL is at least 20 points more truthful",
+            "70.4 against 39.3",
+            **gain("truthfulness", ours, plain),
+            at_least=0.20,
+        ),
+        Claim(
+            "trained on right answers alone, at most 5% are refused (answered)",
+            "refusals near 0 without a reward for them",
+            rests.value,
+            rests.interval,
+            at_least=0.95,
+        ),
+    ]
+    for name, paper in ((PRACTICE, "61.6 against 46.6"), (REWARD, "61.6 against 55.3 (GRPO with probing)")):
+        if name in arms:
+            made.append(
+                Claim(
+                    f"BARREL is more reliable than its {'traces' if name == PRACTICE else 'reward'} alone",
+                    paper,
+                    **gain("reliability", ours, arms[name]),
+                    at_least=0.0,
+                )
+            )
+    gap = boundary(ours, rates, seed)
+    if gap is not None:
+        before = boundary(arms["start"], rates, seed)
+        made.append(
+            Claim(
+                "questions that the start gets right less than a quarter of the time, the reward's "
+                "threshold, are refused at least 30 points more often than others",
+                "follows from the reward; not reported",
+                gap.value,
+                gap.interval,
+                None if before is None else before.value,
+                at_least=0.3,
+            )
+        )
+    return made
