@@ -422,6 +422,7 @@ SYSTEMS: tuple[System, ...] = (
             Part("training.data.boundary_aware", ("BoundaryAware",)),
             Part("rewards.boundary", ("BoundaryReward",)),
         ),
+        status="partial",
     ),
     System(
         id="rl-tango",
