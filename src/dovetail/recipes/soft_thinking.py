@@ -56,7 +56,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(examples=4, lingering=4, tuning=2, samples=2, steps=1, rounds=1),
-    "pico": Size(examples=300, lingering=1000, tuning=60, samples=2, steps=30, rounds=12),
+    "pico": Size(examples=300, lingering=1000, tuning=60, samples=2, steps=120, rounds=12),
     "full": Size(examples=500, lingering=500, tuning=100, samples=16, steps=0, rounds=12),
 }
 

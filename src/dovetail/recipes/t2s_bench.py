@@ -1,12 +1,14 @@
 """T2S-Bench: does drawing the graph first help, and the more, the more links a question needs?
 
-One copy of pico is taught three ways to answer questions on hidden graphs (the bare answer, a free chain of
-thought, Structure of Thought), from equally many documents on the same questions, and is then asked new
-questions in each way by the prompting method alone. The paper prompts models that need no teaching.
+One copy of pico is taught to find the letter of an option, then three ways to answer questions on hidden
+graphs (the bare answer, a free chain of thought, Structure of Thought), from equally many documents on the
+same questions, and is then asked new questions in each way by the prompting method alone. The paper prompts
+models that need no teaching.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -14,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from dovetail.benchmarks.hidden_graphs import HiddenGraph, breadth_first
+from dovetail.benchmarks.hidden_graphs import LETTERS, NODES, HiddenGraph, breadth_first
 from dovetail.benchmarks.text_to_structure import TextToStructure, link_f1
 from dovetail.comparison import compare
 from dovetail.core import Arm, Claim, Example, Figure, Report
@@ -46,18 +48,44 @@ QUESTIONS: dict[Scale, int] = {"smoke": 16, "pico": 3200, "full": 12800}
 STEPS: dict[Scale, int] = {"smoke": 2, "pico": 600, "full": 2400}
 PER_STEP = 16
 RATE = 0.3
+# The look-ups before: steps of 32 documents, at a rate of their own.
+LOOKUP_STEPS: dict[Scale, int] = {"smoke": 1, "pico": 200, "full": 800}
+LOOKUP_RATE = 0.5
 
 
 def completion(arm: str, graph: HiddenGraph) -> str:
-    """What is taught for a question in each way; all three are right, and end in the same answer."""
+    """What is taught for a question in each way; all three are right, and end in the same answer.
+
+    Whoever reasons names the node before its letter: pico cannot do both in one token.
+    """
     answer = f"[Answer] {','.join(graph.answer)}"
     if arm == "direct":
         return answer
+    answer = f"It is {graph.path[-1]}.\n{answer}"
     if arm == "structure-of-thought":
         drawn = breadth_first(graph.links, graph.start, graph.hops)
         return "[Structure]\n" + "".join(f"{a} -> {b}\n" for a, b in drawn) + answer
     # as people write a rationale: the facts that lead to the answer, in the words of pico's own reasoning
     return "".join(f"{a}, so {b}.\n" for a, b in pairwise(graph.path)) + answer
+
+
+def lookups(count: int, seed: int) -> list[Document]:
+    """What all three ways need at their end: which letter an option has."""
+    rng, made = random.Random(f"t2s-bench-lookups-{seed}"), []
+    for _ in range(count):
+        options = rng.sample(NODES, len(LETTERS))
+        right = rng.randrange(len(options))
+        listed = "\n".join(f"{letter}. {node}" for letter, node in zip(LETTERS, options, strict=True))
+        asked = f"Options:\n{listed}\n\nWhich is {options[right]}?"
+        made.append(
+            Document(
+                ({"role": "user", "content": asked},),
+                f"[Answer] {LETTERS[right]}",
+                thinking=False,
+                family="look-up",
+            )
+        )
+    return made
 
 
 def documents(count: int, seed: int) -> list[Document]:
@@ -78,10 +106,14 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
 
     pico = load("pico", device="cpu")
     assert isinstance(pico, LocalModel)
-    lessons = documents(QUESTIONS[scale], seed)
+    letters = lookups(32 * LOOKUP_STEPS[scale], seed)
+    ready = finetune(
+        pico, letters, LOOKUP_STEPS[scale], seed=seed, rate=LOOKUP_RATE, micro_batches_per_step=2
+    )
+    questions = documents(QUESTIONS[scale], seed)
     model = finetune(
-        pico,
-        lessons,
+        ready,
+        [*questions, *letters[: len(questions) // 6]],
         STEPS[scale],
         seed=seed,
         rate=RATE,
@@ -119,8 +151,11 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "steps": STEPS[scale],
             "documents_per_step": PER_STEP,
             "rate": RATE,
+            "steps_of_lookups": LOOKUP_STEPS[scale],
         },
         notes=[
+            "A first set-up had no lesson in look-ups, and no arm could tell an option's letter: all were at "
+            "chance, however well the graph was drawn.",
             "pico knows neither the formats nor the questions, so one copy of it is taught all three "
             "formats, with equally many documents on the same questions; the arms differ in the prompt only.",
             "The free chain is taught as people write rationales: the facts that lead to the answer, and "
