@@ -78,7 +78,7 @@ def test_constraints_pin_every_dependency_without_local_builds() -> None:
     assert not [line for line in lines if "+" in line or "/" in line]
     pinned = {_normal(name) for name in pins}
     extras = PROJECT["optional-dependencies"]
-    of_dev = ("dev", "remote", "data", "ray", "training")
+    of_dev = ("dev", "remote", "data", "ray", "training", "retrieval")
     installed = [*PROJECT["dependencies"], *(one for extra in of_dev for one in extras[extra])]
     needed = {_normal(re.split(r"[\[<>=!~ ]", one)[0]) for one in installed} - {"dovetail"}
     assert needed - pinned == set()

@@ -353,6 +353,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.11080",
         venue="NeurIPS 2025",
         parts=(Part("rewards.bleu", ("Bleu",)),),
+        status="partial",
     ),
     System(
         id="laser",
@@ -385,6 +386,8 @@ SYSTEMS: tuple[System, ...] = (
             Part("rewards.rank_incentive", ("RankIncentive",)),
             Part("training.data.query_reformulation", ("QueryReformulation",)),
         ),
+        extras=("retrieval",),
+        status="partial",
     ),
     System(
         id="rlvr-world",

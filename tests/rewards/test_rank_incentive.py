@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+import warnings
+
 import pytest
 
 from dovetail.core import InvalidValue
@@ -83,3 +86,28 @@ def test_a_ranker_that_miscounts():
 def test_impossible_parameters(field, values):
     with pytest.raises(InvalidValue, match=field):
         RankIncentive(**values)
+
+
+def test_other_shapes_by_hand():
+    assert [rank_reward(r, shape="mrr@3") for r in (1, 2, 3, 4, None)] == [1, 1 / 2, 1 / 3, 0, 0]
+    assert [rank_reward(r, shape="reciprocal") for r in (1, 4, 100, 101, -1)] == [1, 1 / 4, 1 / 100, 0, 0]
+    assert rank_reward(3, shape="exponential") == pytest.approx(math.exp(-2))
+    paid = RankIncentive(shape="mrr@3")(["?"] * 3, [GOOD, GOOD, "junk"], rank=[2, 9, 1])
+    assert paid == [1 / 2, 0, -0.1]
+    with pytest.raises(InvalidValue, match="shape"):
+        RankIncentive(shape="mrr")
+
+
+def test_a_ranker_that_searches_less_deep_than_is_paid_is_told():
+    class Shallow:
+        topk = 50
+
+        def __call__(self, queries, golds):
+            return [1] * len(queries)
+
+    with pytest.warns(UserWarning, match="50 deep"):
+        RankIncentive(Shallow())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        RankIncentive(Shallow(), topk=50)
+        RankIncentive(Shallow(), shape="mrr@3")

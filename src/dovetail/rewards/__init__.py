@@ -17,6 +17,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "bleu": ("bleu", "Bleu"),
     "box-format": ("grounding", "BoxFormat"),
     "box-iou": ("grounding", "BoxIoU"),
+    "bleu-rouge": ("rouge", "BleuRouge"),
     "correct": ("correct", "Correct"),
     "correct-or-refused": ("refusal", "CorrectOrRefused"),
     "dual-answer": ("dual_answer", "DualAnswer"),
@@ -30,6 +31,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "laser-de": ("length", "LaserDE"),
     "overlong": ("overlong", "Overlong"),
     "rank-incentive": ("rank_incentive", "RankIncentive"),
+    "rouge-l": ("rouge", "RougeL"),
     "sequence-entropy": ("entropy", "SequenceEntropy"),
     "tagged-format": ("tagged_format", "TaggedFormat"),
     "thinkprune": ("length_baselines", "ThinkPrune"),
@@ -46,6 +48,7 @@ _CLASSES |= {
     "LengthCalibratedReward": "calibrated",
     "RefreshingEvaluator": "refreshing",
     "SigmoidReward": "clipped",
+    "StandardisedReward": "standardised",
 }
 
 __all__ = ["NAMES", *_CLASSES]

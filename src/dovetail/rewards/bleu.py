@@ -53,33 +53,42 @@ class Bleu(Reward):
             raise InvalidValue("order", self.order, "at least 1")
 
     def pay(self, batch: Batch) -> Sequence[float]:
-        pairs = zip(batch.texts, self.references(batch), strict=True)
+        pairs = zip(batch.texts, references(batch, self.column), strict=True)
         return [
             bleu(answered(t) if self.answer else t.strip(), r, order=self.order, smooth=self.smooth)
             for t, r in pairs
         ]
 
-    def references(self, batch: Batch) -> list[tuple[str, ...]]:
-        """The reference texts of each completion.
 
-        Raises:
-            InvalidValue: the column is missing, or a row of it holds no text; names both.
-        """
-        column = self.column or ("references" if batch.has("references") else "reference")
-        single = column == "reference"
-        found = []
-        for row, texts in enumerate(batch.column(column)):
-            name = f"column {column!r}, row {row}"
-            if hasattr(texts, "tolist"):
-                texts = texts.tolist()
-            if single and isinstance(texts, str | int | float):
-                texts = [str(texts)]
-            if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
-                raise InvalidValue(name, _short(texts), "references as a list of strings per completion")
-            if not any(t.strip() for t in texts):
-                raise InvalidValue(name, _short(texts), "at least one reference that is not blank")
-            found.append(tuple(texts))
-        return found
+def references(batch: Batch, column: str = "") -> list[tuple[str, ...]]:
+    """The reference texts of each completion; "" takes ``references``, or ``reference`` with a text each.
+
+    Raises:
+        InvalidValue: the column is missing, or a row of it holds no text; names both.
+    """
+    column = column or ("references" if batch.has("references") else "reference")
+    single = column == "reference"
+    found = []
+    for row, texts in enumerate(batch.column(column)):
+        if hasattr(texts, "tolist"):
+            texts = texts.tolist()
+        if single and isinstance(texts, str | int | float):
+            texts = [str(texts)]
+        found.append(checked(texts, f"column {column!r}, row {row}"))
+    return found
+
+
+def checked(texts: Any, name: str) -> tuple[str, ...]:
+    """A completion's references; a bare text, which would be read letter by letter, is refused.
+
+    Raises:
+        InvalidValue: they are no list of texts, or all blank; ``name`` says where.
+    """
+    if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
+        raise InvalidValue(name, _short(texts), "references as a list of strings per completion")
+    if not any(t.strip() for t in texts):
+        raise InvalidValue(name, _short(texts), "at least one reference that is not blank")
+    return tuple(texts)
 
 
 def answered(text: str) -> str:
@@ -88,8 +97,15 @@ def answered(text: str) -> str:
     return (rest.partition("</answer>")[0] if mark else text).strip()
 
 
-def bleu(prediction: str, references: Sequence[str], *, order: int = 4, smooth: bool = True) -> float:
-    """BLEU of one text against its references, in [0, 1].
+def bleu(
+    prediction: str,
+    references: Sequence[str],
+    *,
+    order: int = 4,
+    smooth: bool = True,
+    brief: bool = True,
+) -> float:
+    """BLEU of one text against its references, in [0, 1]; ``brief=False`` leaves the brevity penalty out.
 
     The geometric mean of the n-gram precisions, clipped per n-gram to its largest count in any reference,
     times exp(1 - r / length) for texts no longer than r tokens, the length of the shortest reference.
@@ -101,7 +117,7 @@ def bleu(prediction: str, references: Sequence[str], *, order: int = 4, smooth: 
     if not words:
         return 0.0
     others = [_counted(text, order) for text in references]
-    shortest = min(length for length, _ in others)
+    shortest = min(length for length, _ in others)  # not the closest, as sacrebleu has it
     counts = ngrams(words, order)
     matches, possible = [0] * order, [max(len(words) - n, 0) for n in range(order)]
     for gram, count in counts.items():
@@ -113,9 +129,12 @@ def bleu(prediction: str, references: Sequence[str], *, order: int = 4, smooth: 
         precisions = [m / p if p else 0.0 for m, p in zip(matches, possible, strict=True)]
     if min(precisions) == 0:
         return 0.0
-    ratio = len(words) / shortest if shortest else math.inf
-    brevity = 1.0 if ratio > 1 else math.exp(1 - 1 / ratio)
-    return math.exp(sum(map(math.log, precisions)) / order) * brevity
+    return math.exp(sum(map(math.log, precisions)) / order) * (brevity(len(words), shortest) if brief else 1)
+
+
+def brevity(length: int, shortest: int) -> float:
+    """BLEU's penalty for ``length`` tokens where the shortest reference has ``shortest``; in [0, 1]."""
+    return 1.0 if length > shortest else math.exp(1 - shortest / length) if length else 0.0
 
 
 _13A = (

@@ -8,9 +8,11 @@ have something to learn from.
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from dovetail.rewards.base import Batch, Reward
 
 #: ``ranker(queries, golds) -> ranks`` of the best right passage, from 1; -1 or None where none was found.
 Ranker = Callable[[Sequence[str], Sequence[Any]], Sequence[int | None]]
+Shape = Literal["lines", "exponential", "reciprocal", "mrr@3"]
 
 
 class Rewrite(NamedTuple):
@@ -33,12 +36,14 @@ class RankIncentive(Reward):
     """2 at rank 1, 1 at rank 10, 0 from rank ``topk`` on; ``malformed`` for what holds no query.
 
     Attributes:
-        ranker: looks up the rewrites that parse. None reads the column ``rank``, for ranks found elsewhere.
+        ranker: looks up the rewrites that parse, such as `tasks.search.GoldRanker`. None reads the column
+            ``rank``, for ranks found elsewhere.
         column: what the ranker knows the right passages by, such as their ids.
         topk: how deep is searched; the reward's second line ends there.
         malformed: delta, for completions that are not ``<think>..</think>``, a line break,
             ``<rewrite>..</rewrite>``.
         thinking: False asks for the rewrite alone.
+        shape: "lines" is eq. 1; the others are what the paper compares it with (`rank_reward`).
     """
 
     ranker: Ranker | None = None
@@ -46,6 +51,7 @@ class RankIncentive(Reward):
     topk: int = 100
     malformed: float = -0.1
     thinking: bool = True
+    shape: Shape = "lines"
 
     name = "rank-incentive"
 
@@ -54,6 +60,12 @@ class RankIncentive(Reward):
             raise InvalidValue("topk", self.topk, "above 10, where the reward's second line begins")
         if not np.isfinite(self.malformed):
             raise InvalidValue("malformed", self.malformed, "a finite number")
+        if self.shape not in get_args(Shape):
+            raise InvalidValue("shape", self.shape, " or ".join(map(repr, get_args(Shape))))
+        searched = getattr(self.ranker, "topk", self.topk)
+        if self.shape == "lines" and searched < self.topk:
+            text = f"the ranker searches {searched} deep and ranks down to {self.topk} are paid"
+            warnings.warn(f"{text}: those beyond count as not found", stacklevel=2)
 
     def pay(self, batch: Batch) -> Sequence[float]:
         texts = [opened + text for opened, text in zip(batch.opened, batch.texts, strict=True)]
@@ -62,7 +74,7 @@ class RankIncentive(Reward):
         paid = [self.malformed] * len(batch)
         ranks = self.ranks(batch, rows, [r.query for r in parsed if r is not None]) if rows else []
         for row, rank in zip(rows, ranks, strict=True):
-            paid[row] = rank_reward(rank, self.topk)
+            paid[row] = rank_reward(rank, self.topk, self.shape)
         return paid
 
     def ranks(self, batch: Batch, rows: Sequence[int], queries: Sequence[str]) -> list[int | None]:
@@ -80,8 +92,9 @@ class RankIncentive(Reward):
         return ranks
 
 
-def rank_reward(rank: int | None, topk: int = 100) -> float:
-    """Eq. 1. ``rank`` counts from 1; None or -1 means not found.
+def rank_reward(rank: int | None, topk: int = 100, shape: Shape = "lines") -> float:
+    """Eq. 1, or exp(1 - rank), 1 / rank, or 1 / rank down to rank 3. ``rank`` counts from 1; None or -1 means
+    not found.
 
     >>> [round(rank_reward(r), 3) for r in (1, 10, 11, 100, 101, None)]
     [2.0, 1.0, 0.989, 0.0, 0.0, 0.0]
@@ -90,6 +103,10 @@ def rank_reward(rank: int | None, topk: int = 100) -> float:
         return 0.0
     if isinstance(rank, bool) or rank != int(rank) or rank < 1:
         raise InvalidValue("rank", rank, "a whole number from 1, or -1 or None for not found")
+    if shape != "lines":
+        deepest = 3 if shape == "mrr@3" else topk
+        paid = math.exp(1 - rank) if shape == "exponential" else 1 / rank
+        return paid if rank <= deepest else 0.0
     if rank <= 10:
         return (19 - rank) / 9
     # At topk = 100 this is eq. 1's second line: -rank / 90 + 10 / 9.

@@ -13,6 +13,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "guided": ("curriculum", "GuidedPrompting"),
     "mix": ("mix", "Mix"),
     "prompted": ("prompted", "Prompted"),
+    "query-reformulation": ("query_reformulation", "QueryReformulation"),
     "unanswerable": ("unanswerable", "UnanswerableMix"),
     "safety-mix": ("safety", "SafetyMix"),
 }
