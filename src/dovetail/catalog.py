@@ -399,7 +399,9 @@ SYSTEMS: tuple[System, ...] = (
         parts=(
             Part("rewards.world_model", ("TransitionMetric",)),
             Part("benchmarks.text_worlds", ("TextWorlds",)),
+            Part("rewards.frames", ("frame_reward", "repetition_rate")),
         ),
+        status="partial",
     ),
     System(
         id="univg-r1",

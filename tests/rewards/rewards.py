@@ -30,6 +30,7 @@ from dovetail.rewards import (
     TaggedFormat,
     ThinkPrune,
     TokenEntropy,
+    TransitionMetric,
     Truncation,
 )
 
@@ -74,6 +75,8 @@ REWARDS: dict[str, Any] = {
     "truncation": lambda: Truncation(target=20),
     "sequence-entropy": lambda: SequenceEntropy(),
     "token-entropy": lambda: TokenEntropy(),
+    "transition-metric": lambda: TransitionMetric(),
+    "transition-metric:lines": lambda: TransitionMetric("binary", "lines"),
 }
 
 TEXTS = (
@@ -90,7 +93,10 @@ TEXTS = (
     "\\boxed{5}<think>2+2=4</think>\\boxed{4}",
     "<think>\n</think>\nSorry, I do not know.",
     "<think>\nleft\n</think>\n<answer>(0,0),(500,400)</answer>",
+    '<think>\n</think>\n{"modified": [], "removed": []}',
+    "<think>\n</think>\nnothing changes",
 )
+LAMP = '[{"uuid": "lamp", "properties": {"on": false}}]'
 REFERENCES = ("4", "5", "4", "7")
 
 
@@ -105,6 +111,8 @@ def batch(groups: int = 4, size: int = 8) -> dict[str, Any]:
         "completion_ids": [list(range(3 + (7 * i + 5 * g) % 45)) for g, i in rows],
         "step": [0] * len(rows),
         "box": [[100 * (g % 4), 0, 500, 500] for g, _ in rows],
+        "state": [LAMP] * len(rows),
+        "next_state": [LAMP if g % 2 else LAMP.replace("false", "true") for g, _ in rows],
         "entropies": [[0.1 * ((g + i) % 5), 0.5] for g, i in rows],
         "logprobs": [[-0.1 * ((g + i) % 5), -0.5] for g, i in rows],
     }

@@ -8,7 +8,7 @@ import runpy
 from pathlib import Path
 
 import pytest
-from rewards import REWARDS
+from rewards import LAMP, REWARDS
 
 pytest.importorskip("trl", reason="the training extra brings it")
 
@@ -35,7 +35,8 @@ def test_every_reward_in_one_step(tiny_network, tiny_tokenizer, tmp_path):
     assert len(offered) == len(REWARDS) - 2
     tokenizer = copy.deepcopy(tiny_tokenizer)
     tokenizer.pad_token = "<eos>"
-    rows = [{"prompt": "2+2", "reference": str(n), "box": [0, 0, 10, 10 + n]} for n in range(4)]
+    states = {"state": LAMP, "next_state": LAMP}
+    rows = [{"prompt": "2+2", "reference": str(n), "box": [0, 0, 10, 10 + n], **states} for n in range(4)]
     trainer = GRPOTrainer(
         model=tiny_network("qwen3"),
         processing_class=tokenizer,

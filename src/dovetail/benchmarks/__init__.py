@@ -20,6 +20,7 @@ FAMILIES: dict[str, str] = {
     "t2s-links": "text_to_structure",
     "t2s-mr": "text_to_structure",
     "t2s-nodes": "text_to_structure",
+    "text-worlds": "text_worlds",
 }
 
 __all__ = ["FAMILIES", "known", "task"]

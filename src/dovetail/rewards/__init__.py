@@ -36,6 +36,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "tagged-format": ("tagged_format", "TaggedFormat"),
     "thinkprune": ("length_baselines", "ThinkPrune"),
     "token-entropy": ("entropy", "TokenEntropy"),
+    "transition-metric": ("world_model", "TransitionMetric"),
     "truncation": ("length_baselines", "Truncation"),
 }
 
