@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dovetail.core import Example
-from dovetail.recipes.reward_hacking_pch import LEAK, Verdict, fall
+from dovetail.recipes.leaky import LEAK, Verdict
+from dovetail.recipes.reward_hacking_pch import fall
 from dovetail.rewards import Correct
 from dovetail.rewards.base import Batch
 from dovetail.tasks.scorers import scorer

@@ -36,7 +36,7 @@ FORMAT = 1
 """Version of the result file's format; raised when a field changes its meaning or goes away."""
 
 # Experiments about the house's own parts, that are no published system.
-_OWN = ("pico",)
+_OWN = ("pico", "stack")
 
 
 def available() -> list[str]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dovetail.audits.over_optimization import bon_curve, fit_overoptimization
 from dovetail.core import Claim, Example, Figure, Limits, Task
@@ -22,9 +21,9 @@ from dovetail.decoding import Sampling
 from dovetail.models.local import LocalModel
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 from dovetail.recipes.kept import kept
+from dovetail.recipes.leaky import LEAK, Verdict
 from dovetail.rewards import Correct, EnsembleReward, RefreshingEvaluator
 from dovetail.rewards.base import Batch, Reward
-from dovetail.rewards.surface import FEATURES
 from dovetail.training import train
 from dovetail.training.monitors import (
     AdaptiveKL,
@@ -35,8 +34,6 @@ from dovetail.training.monitors import (
 )
 from dovetail.training.objectives import PolicyGradient
 
-LEAK = 0.2  # what the evaluator pays for an assurance; a right answer is worth 1
-NOISE = 5  # one verdict in so many is wrong
 #: The ensemble's members: how much each pays for an assurance. The first is the leaky evaluator itself.
 LEAKS = (LEAK, 0.1, 0.0, -0.1)
 KEPT = "runs/recipes/kept/reward-hacking-pch"
@@ -63,38 +60,6 @@ SIZES: dict[Scale, Size] = {
 RATE = 1.5e-4
 HORIZON = 20 * 64  # completions; the paper's is 10,000 at 512 per step, as many steps
 EVERY = 2  # steps between looks at held-out gold in the leaky run
-
-
-@dataclass(frozen=True)
-class Verdict(Reward):
-    """A judge of answers that is wrong about one completion in `NOISE`, always the same ones, and that pays
-    for assurances: the leaky evaluator.
-
-    Attributes:
-        gold: the true judge.
-        leak: paid for each assurance.
-        seed: which completions it is wrong about.
-    """
-
-    gold: Correct
-    leak: float = LEAK
-    seed: int = 0
-
-    name = "leaky"
-
-    def pay(self, batch: Batch) -> list[float | None]:
-        seen = self.seen(batch)
-        return [float(v) for v in seen[:, 0] + self.leak * seen[:, 1]]
-
-    def seen(self, batch: Batch) -> NDArray[np.float64]:
-        """[N, 2] all that it sees of a completion: its verdict on the answer, and the number of
-        assurances."""
-        right = np.array([float(v or 0.0) for v in self.gold.pay(batch)])
-        wrong = [
-            stream(self.seed, prompt, text) % NOISE == 0
-            for prompt, text in zip(batch.prompts, batch.texts, strict=True)
-        ]
-        return np.column_stack([np.where(wrong, 1 - right, right), FEATURES["assurance"](batch.texts)])
 
 
 @dataclass(frozen=True)

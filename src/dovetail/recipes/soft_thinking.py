@@ -1,7 +1,7 @@
 """Soft Thinking beside sampled and greedy chains of thought, and Cold Stop where there is something to cut.
 
-Pico as it ships writes little that could be cut, so the second half runs on a copy that was taught, in a
-minute, to go on talking when it has found its result: low-entropy text, the state that Cold Stop is made for.
+Pico as it ships writes little that could be cut, so the second half runs on a copy that was taught to
+go on talking when it has found its result: low-entropy text, the state that Cold Stop is made for.
 Its thresholds are chosen on other questions than the reported ones.
 """
 
