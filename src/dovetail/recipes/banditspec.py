@@ -3,6 +3,9 @@
 Three questions. The theory's: regret in its own simulation, over the length of the text. The user's: seconds
 and tokens per round on a mixed set of prompts, at batch 1 as in the paper's Table 1, beside plain decoding
 and beside every arm alone. And is the output the target's, greedy and sampled?
+
+The target is pico with four times its layers, which write exactly what pico writes: its passes then cost more
+than what stands around them, as those of the paper's targets do. Pico itself is timed beside it.
 """
 
 from __future__ import annotations
@@ -27,12 +30,15 @@ from dovetail.decoding.sampling import Greedy, Sampling
 from dovetail.engine import Engine
 from dovetail.models.local import LocalModel
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
+from dovetail.recipes.grown import grown
 
 TASKS = ("chain-sum", "countdown", "atlas-multihop")
 LIMITS: dict[Scale, Limits] = {"smoke": Limits(32), "pico": Limits(300), "full": Limits(300)}
 PER_TASK: dict[Scale, int] = {"smoke": 1, "pico": 10, "full": 200}
+TIMES: dict[Scale, int] = {"smoke": 2, "pico": 4, "full": 4}
 REPEATS: dict[Scale, int] = {"smoke": 1, "pico": 2, "full": 3}
 LENGTHS = (2, 4, 6)
+ITSELF = ("plain", f"pico-draft-{LENGTHS[-1]} alone", "UCBSpec, shared, speed")
 TEMPERATURE = 2.0
 # The simulation of the spec: four arms, L = 4.
 ACCEPTANCE, LONGEST = (0.3, 0.5, 0.7, 0.85), 4
@@ -52,26 +58,35 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     assert isinstance(pico, LocalModel)
     assert isinstance(draft, LocalModel)
     arms, claims, series = regret(scale, seed)
+    target = grown(pico, TIMES[scale])
     drafters = [PromptLookup(n) for n in LENGTHS] + [DraftModel(draft, n) for n in LENGTHS]
-    prompts = mixed_prompts(pico, PER_TASK[scale], seed)
+    prompts = mixed_prompts(target, PER_TASK[scale], seed)
+    ways = decodings(drafters)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # more do not speed up a model of this size
     try:
-        measured = measure(pico, decodings(drafters), prompts, LIMITS[scale], REPEATS[scale])
-        passes = pass_costs(pico, draft, 5 if scale == "smoke" else 60)
+        measured = measure(target, ways, prompts, LIMITS[scale], REPEATS[scale])
+        itself = measure(pico, {name: ways[name] for name in ITSELF}, prompts, LIMITS[scale], REPEATS[scale])
+        turns = 5 if scale == "smoke" else 60
+        passes = [pass_costs(model, draft, turns) for model in (target, pico)]
     finally:
         torch.set_num_threads(threads)
     return RecipeResult(
-        [*arms, passes, *(m.arm(measured["plain"], seed) for m in measured.values())],
+        [
+            *arms,
+            *passes,
+            *(m.arm(measured["plain"], seed) for m in measured.values()),
+            *(replace(m, name=f"pico itself: {m.name}").arm(itself["plain"], seed) for m in itself.values()),
+        ],
         [
             *claims,
             *speed_claims(measured, [d.label for d in drafters], seed),
-            *exactness_claims(pico, measured, prompts, drafters, scale),
+            *exactness_claims(target, measured, prompts, drafters, scale),
         ],
         seeds=[seed],
         notes=NOTES,
         settings={
-            "model": "pico",
+            "target": target.describe(),
             "tasks": list(TASKS),
             "examples": len(prompts),
             "arms": [d.label for d in drafters],
@@ -153,14 +168,14 @@ def _ratio(above: Figure, below: Figure) -> Figure:
 # --- pico ---------------------------------------------------------------------------------------------------
 
 
-def mixed_prompts(pico: LocalModel, per_task: int, seed: int) -> list[Prompt]:
+def mixed_prompts(target: LocalModel, per_task: int, seed: int) -> list[Prompt]:
     """Prompts of all tasks in turns, so that the best drafter changes from text to text."""
     from dovetail.tasks import task as named
 
     columns = []
     for name in TASKS:
         examples, _ = named(name).examples(per_task, seed)
-        columns.append([pico.prompt(e.messages, seed=stream(seed, "banditspec", e.id)) for e in examples])
+        columns.append([target.prompt(e.messages, seed=stream(seed, "banditspec", e.id)) for e in examples])
     return [prompt for turn in zip(*columns, strict=True) for prompt in turn]
 
 
@@ -220,10 +235,10 @@ def _described(decoding: Decoding) -> str:
 
 
 def measure(
-    pico: LocalModel, ways: Mapping[str, Decoding], prompts: Sequence[Prompt], limits: Limits, repeats: int
+    target: LocalModel, ways: Mapping[str, Decoding], prompts: Sequence[Prompt], limits: Limits, repeats: int
 ) -> dict[str, Measured]:
     """Writes the prompts one after the other, each in every way in turn, so that a slow spell slows all."""
-    engine = Engine(pico.network, pico.tokenizer, name=pico.name, max_rows=1)
+    engine = Engine(target.network, target.tokenizer, name=target.name, max_rows=1)
     for decoding in ways.values():
         decoding.generate(engine, prompts[:1], limits)  # what is done once: kernels, buffers
     taken: dict[str, list[list[float]]] = {name: [] for name in ways}
@@ -256,9 +271,9 @@ def one_by_one(
     return (event for _, event in events if isinstance(event, Completion))
 
 
-def pass_costs(pico: LocalModel, draft: LocalModel, turns: int, context: int = 150) -> RecipeArm:
+def pass_costs(target: LocalModel, draft: LocalModel, turns: int, context: int = 150) -> RecipeArm:
     """Seconds of the passes that a round is made of, over those of a plain step; medians, taken in turns."""
-    kinds = [(pico, 1 + n) for n in (0, *LENGTHS)] + [(draft, 1)]
+    kinds = [(target, 1 + n) for n in (0, *LENGTHS)] + [(draft, 1)]
     taken: list[list[float]] = [[] for _ in kinds]
     with torch.inference_mode():
         for _ in range(turns):
@@ -276,7 +291,8 @@ def pass_costs(pico: LocalModel, draft: LocalModel, turns: int, context: int = 1
     figures: dict[str, Figure | float] = {
         n: m / medians[0] for n, m in zip(names[1:], medians[1:], strict=True)
     }
-    return RecipeArm("passes", figures, "seconds of a pass over those of a pass of pico that reads one token")
+    told = f"seconds of a pass over those of a pass of {target.name} that reads one token"
+    return RecipeArm(f"passes beside {target.name}", figures, told)
 
 
 def speed_claims(measured: Mapping[str, Measured], labels: Sequence[str], seed: int) -> list[Claim]:
@@ -351,7 +367,7 @@ def speed_claims(measured: Mapping[str, Measured], labels: Sequence[str], seed: 
 
 
 def exactness_claims(
-    pico: LocalModel,
+    target: LocalModel,
     measured: Mapping[str, Measured],
     prompts: Sequence[Prompt],
     drafters: Sequence[Drafter],
@@ -365,11 +381,11 @@ def exactness_claims(
         for ids, c in zip(plain, m.completions, strict=True)
     ]
     some = prompts[: 8 if scale == "smoke" else 64]
-    sampled = [c.token_ids for c in Sampling().generate(pico.engine, some, LIMITS[scale])]
+    sampled = [c.token_ids for c in Sampling().generate(target.engine, some, LIMITS[scale])]
     bandit = BanditSpeculation(EXP3Spec(), tuple(drafters), inner=Sampling())
-    again = [c.token_ids for c in bandit.generate(pico.engine, some, LIMITS[scale])]
+    again = [c.token_ids for c in bandit.generate(target.engine, some, LIMITS[scale])]
     shared = float(np.mean([a == b for a, b in zip(sampled, again, strict=True)]))
-    p = goodness_of_fit(pico, drafters, 200 if scale == "smoke" else 4000)
+    p = goodness_of_fit(target, drafters, 200 if scale == "smoke" else 4000)
     return [
         Claim(
             f"greedy: all {len(same)} texts of all arms and bandits are plain decoding's, token for token",
@@ -396,16 +412,16 @@ def exactness_claims(
     ]
 
 
-def goodness_of_fit(pico: LocalModel, drafters: Sequence[Drafter], draws: int) -> float:
+def goodness_of_fit(target: LocalModel, drafters: Sequence[Drafter], draws: int) -> float:
     """p-value of sampled texts of three tokens against the model's own probabilities of them.
 
     At temperature 2, where many texts are likely; those expected fewer than five times count as one.
     """
     from scipy.stats import chisquare
 
-    prompt = pico.prompt([Message("user", "What is 7 * 8?")])
+    prompt = target.prompt([Message("user", "What is 7 * 8?")])
     method = BanditSpeculation(RandomArm(), tuple(drafters), inner=Sampling(TEMPERATURE))
-    engine = Engine(pico.network, pico.tokenizer, name=pico.name, max_rows=500)
+    engine = Engine(target.network, target.tokenizer, name=target.name, max_rows=500)
     prompts = [replace(prompt, seed=stream(0, "fit", i)) for i in range(draws)]
     counts = Counter(c.token_ids for c in method.generate(engine, prompts, Limits(max_new_tokens=3)))
     expected = likely_texts(engine, prompt.ids, 3, 5 / draws)
@@ -444,8 +460,8 @@ NOTES = (
     "takes some forty rounds, in which the paper's bandits, new for every text, cannot tell six arms apart.",
     "Speed: an arm is worth its tokens per second, with the seconds of its rounds as they are measured, "
     "after sect. 6.2.",
-    "Where seconds do not follow tokens per round, the arm 'passes' says why: on a CPU a pass of a model as "
-    "small as pico costs mostly the start of its operations. One of pico-draft is then not nearly as cheap "
-    "as its share of the weights, and one that verifies several tokens not nearly as cheap as with a large "
-    "model, which reads its weights once for all of them.",
+    "The target is pico with layers between its own that change nothing: the texts, and what the drafters "
+    "guess of them, are pico's; a pass costs four times as much. The arms 'passes' say what is paid per "
+    "pass. On pico itself a pass costs mostly the start of its operations: one of pico-draft is not nearly "
+    "as cheap as its share of the weights, and what stands around the passes weighs as much as they do.",
 )

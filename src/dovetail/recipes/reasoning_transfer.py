@@ -11,10 +11,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 
@@ -33,6 +31,7 @@ from dovetail.models.local import LocalModel
 from dovetail.recipes import questions
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 from dovetail.recipes.finetune import finetune
+from dovetail.recipes.grown import grown
 from dovetail.recipes.measure import Answers, accuracy_claim, answer, differing, exact
 from dovetail.tasks.atlas import World
 from dovetail.training.pico.corpus import Document, held_out
@@ -86,7 +85,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     small, draft = load("pico", device="cpu"), load("pico-draft", device="cpu")
     assert isinstance(small, LocalModel)
     assert isinstance(draft, LocalModel)
-    large = grown(practised(small, size.steps, seed), size.times)
+    large = grown(practised(small, size.steps, seed), size.times, f"pico x {size.times} (practised)")
     latency_arms, latency_claims, series = latency(small, large, size, seed)
     task = questions.task(FAMILIES, fold=0)
     tuning, _ = questions.task(FAMILIES, fold=1).examples(size.tuning, seed + 1)
@@ -136,27 +135,6 @@ def practised(pico: LocalModel, steps: int, seed: int) -> LocalModel:
     return finetune(
         pico, documents, steps, seed=seed, rate=0.3, documents_per_step=64, micro_batches_per_step=4
     )
-
-
-def grown(model: LocalModel, times: int) -> LocalModel:
-    """``times`` as many layers: behind each of the model's own, copies of it whose outputs are zero."""
-    import torch
-
-    old = model.network
-    config = deepcopy(old.config)
-    config.num_hidden_layers = times * old.config.num_hidden_layers
-    config.layer_types = [t for t in old.config.layer_types for _ in range(times)]
-    network: Any = type(old)(config)
-    network = network.to(old.dtype).eval()
-    network.model.embed_tokens.load_state_dict(old.model.embed_tokens.state_dict())
-    network.model.norm.load_state_dict(old.model.norm.state_dict())
-    network.lm_head.load_state_dict(old.lm_head.state_dict())
-    for i, layer in enumerate(network.model.layers):
-        layer.load_state_dict(old.model.layers[i // times].state_dict())
-        if i % times:
-            torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
-            torch.nn.init.zeros_(layer.mlp.down_proj.weight)
-    return LocalModel(network, model.tokenizer, name=f"pico x {times} (practised)")
 
 
 # --- latency ----------------------------------------------------------------------------------------
