@@ -37,6 +37,24 @@ def test_the_coefficients_are_recovered(visual):
     assert found.r_squared(simulated(visual)) == pytest.approx(1)
 
 
+def test_steps_that_grow_with_the_context_are_told_from_their_number():
+    grows = replace(TRUE, attended_s=2e-5)
+    # three tokens after ten others attend to 10, 11 and 12 positions
+    assert grows.predict(10, 3) - TRUE.predict(10, 3) == pytest.approx(33 * 2e-5)
+    made = [
+        replace(p, total_s=grows.predict(p.text_tokens, p.output_tokens, p.visual_tokens))
+        for p in simulated()
+    ]
+    found = fit_latency_model(made)
+    assert found.attended_s == pytest.approx(2e-5)
+    assert found.output_s == pytest.approx(TRUE.output_s)
+    shrinks = [
+        replace(p, total_s=p.total_s - 1e-6 * p.text_tokens * p.output_tokens)
+        for p in simulated(visual=False)
+    ]
+    assert fit_latency_model(shrinks).attended_s == 0, "a context costs nothing or something"
+
+
 def test_short_answers_count_as_much_as_long_ones():
     """Absolute errors would let a 10% error of the longest run drown a threefold one of the shortest."""
     profiles = [LatencyProfile(10, n, 1.0 + n) for n in (1, 2, 4, 8)] + [LatencyProfile(10, 1000, 1101.0)]
@@ -70,6 +88,14 @@ def test_break_even_by_hand():
     assert break_even_tokens(large, small, 1, 10) == 1, "the cheaper model is ahead at once"
     with pytest.raises(InvalidValue, match="output_s"):
         break_even_tokens(replace(small, output_s=0.0), large, 4, 10)
+
+
+def test_break_even_where_steps_grow_with_the_context():
+    small = LatencyModel(fixed_s=0.1, text_s=0.01, output_s=0.25, attended_s=0.01)
+    large = LatencyModel(fixed_s=0.5, text_s=0.01, output_s=1.1)
+    n = break_even_tokens(small, large, large_output_tokens=4, text_tokens=10)
+    assert 1 < n < 18
+    assert small.predict(10, n - 1) <= large.predict(10, 4) < small.predict(10, n)
 
 
 def test_a_profile_writes_exactly_what_was_asked(tiny_engine):

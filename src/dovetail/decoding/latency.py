@@ -1,17 +1,19 @@
-"""How long an answer takes: a linear model of latency, fitted to measurements, and the break-even length.
+"""How long an answer takes: a model of latency, fitted to measurements, and the break-even length.
 
 "Rethinking Model Efficiency: Multi-Agent Inference with Large Models", arXiv 2604.04929: latency = vision
 encoder + prefill + output tokens x time per token, so that a large model with few output tokens can be faster
-than a small one with many. The exact form of the paper's model could not be read; the linear one is ours.
+than a small one with many. The exact form of the paper's model could not be read; this one is ours.
 
-    seconds = fixed + visual tokens * a + text tokens * b + output tokens * c
+    seconds = fixed + visual tokens * a + text tokens * b + output tokens * c + positions attended * d
+
+The last term is the part of a decoding step that grows with what stands before it.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from statistics import median
 from typing import Any
@@ -50,22 +52,25 @@ class LatencyProfile:
 
 @dataclass(frozen=True)
 class LatencyModel:
-    """Seconds of one answer as a linear function of what is read and written.
+    """Seconds of one answer from what is read and written; linear in its four coefficients.
 
     Attributes:
         fixed_s: seconds per answer.
         text_s, visual_s, output_s: seconds per token.
+        attended_s: seconds per position that an output token attends to (`attended`).
     """
 
     fixed_s: float
     text_s: float
     output_s: float
     visual_s: float = 0.0
+    attended_s: float = 0.0
 
     def predict(self, text_tokens: float, output_tokens: float, visual_tokens: float = 0) -> float:
         """Seconds of an answer of this size."""
         read = self.fixed_s + text_tokens * self.text_s + visual_tokens * self.visual_s
-        return read + output_tokens * self.output_s
+        seen = attended(text_tokens + visual_tokens, output_tokens)
+        return read + output_tokens * self.output_s + seen * self.attended_s
 
     def r_squared(self, profiles: Sequence[LatencyProfile]) -> float:
         """Share of the variance of the measured total seconds that the model explains (1 is all of it)."""
@@ -75,6 +80,11 @@ class LatencyModel:
         if not spread > 0:
             raise InvalidValue("profiles", len(profiles), "at least two of different seconds")
         return 1 - float(((measured - predicted) ** 2).sum()) / spread
+
+
+def attended(read: float, written: float) -> float:
+    """Positions that ``written`` tokens attend to, all together, after ``read`` others."""
+    return written * read + written * (written - 1) / 2
 
 
 def latency_profile(
@@ -129,7 +139,8 @@ def latency_profile(
 def fit_latency_model(profiles: Sequence[LatencyProfile]) -> LatencyModel:
     """Least squares of relative errors, so that short answers count as much as long ones.
 
-    What does not vary over the profiles is part of ``fixed_s``.
+    What does not vary over the profiles is part of ``fixed_s``. The positions attended are told from the
+    tokens written where there are more profiles than coefficients; a negative cost of them is none.
 
     Raises:
         InvalidValue: fewer than 3 profiles, seconds that are not positive (a bad clock), or output lengths
@@ -146,10 +157,20 @@ def fit_latency_model(profiles: Sequence[LatencyProfile]) -> LatencyModel:
     if "output_s" not in varying:
         raise InvalidValue("profiles", profiles[0].output_tokens, "of more than one output length")
     seconds = np.array([p.total_s for p in profiles])
-    design = np.stack([np.ones(len(profiles)), *varying.values()], 1) / seconds[:, None]
-    found, *_ = np.linalg.lstsq(design, np.ones(len(profiles)), rcond=None)
-    values = dict.fromkeys((f.name for f in fields(LatencyModel)), 0.0)
-    return LatencyModel(**(values | dict(zip(("fixed_s", *varying), map(float, found), strict=True))))
+    seen = np.array([attended(p.text_tokens + p.visual_tokens, p.output_tokens) for p in profiles])
+    columns = {"fixed_s": np.ones(len(profiles)), **varying}
+
+    def fitted(columns: Mapping[str, Any]) -> dict[str, float]:
+        design = np.stack(list(columns.values()), 1) / seconds[:, None]
+        found, *_, rank, _ = np.linalg.lstsq(design, np.ones(len(profiles)), rcond=None)
+        return dict(zip(columns, map(float, found), strict=True)) if rank == len(columns) else {}
+
+    values = fitted({**columns, "attended_s": seen}) if len(profiles) > len(columns) + 1 else {}
+    if values.get("attended_s", -1.0) < 0:
+        values = fitted(columns)
+    if not values:
+        raise InvalidValue("profiles", len(profiles), "settings that vary one by one")
+    return LatencyModel(**(dict.fromkeys((f.name for f in fields(LatencyModel)), 0.0) | values))
 
 
 def break_even_tokens(
@@ -161,12 +182,19 @@ def break_even_tokens(
 ) -> int:
     """The fewest output tokens of the small model at which the large one with its few is the faster.
 
-    large(n_L) < small(n_S) iff n_S > (large(n_L) - small(0)) / seconds per token of the small model.
+    large(n_L) < small(n_S); the small model's seconds are a linear or quadratic function of n_S.
     """
-    if not small.output_s > 0:
-        raise InvalidValue("small.output_s", small.output_s, "> 0")
+    # Seconds of the n-th token: output_s + attended_s * (what was read + n - 1).
+    each = small.output_s + small.attended_s * (text_tokens + visual_tokens - 0.5)
+    if not small.output_s > 0 or small.attended_s < 0:
+        raise InvalidValue("small.output_s", small.output_s, "> 0, and attended_s >= 0")
     large_s = large.predict(text_tokens, large_output_tokens, visual_tokens)
-    return max(1, math.floor((large_s - small.predict(text_tokens, 0, visual_tokens)) / small.output_s) + 1)
+    left = large_s - small.predict(text_tokens, 0, visual_tokens)
+    if left <= 0:
+        return 1
+    # The positive root of attended_s / 2 * n^2 + each * n = left, in the form that also holds for 0.
+    n = 2 * left / (each + math.sqrt(each * each + 2 * small.attended_s * left))
+    return max(1, math.floor(n) + 1)
 
 
 class _Endless(Stepwise):

@@ -21,6 +21,7 @@ from dovetail.recipes.base import SCALES, Recipe, RecipeArm, RecipeResult, Scale
 
 __all__ = [
     "FORMAT",
+    "OWN",
     "Recipe",
     "RecipeArm",
     "RecipeResult",
@@ -35,20 +36,20 @@ __all__ = [
 FORMAT = 1
 """Version of the result file's format; raised when a field changes its meaning or goes away."""
 
-# Experiments about the house's own parts, that are no published system.
-_OWN = ("pico", "stack")
+#: Experiments about the house's own parts, that are no published system; their pages are ``docs/<id>.md``.
+OWN = ("pico", "stack")
 
 
 def available() -> list[str]:
     """The ids that have a recipe, in the catalog's order."""
-    ids = [*_OWN, *(system.id for system in catalog.SYSTEMS)]
+    ids = [*OWN, *(system.id for system in catalog.SYSTEMS)]
     return [id for id in ids if find_spec(_module(id)) is not None]
 
 
 def check(id: str) -> None:
     """Raises UnknownName where there is no such system, or no recipe for it yet."""
     if id not in available():
-        if id not in _OWN:
+        if id not in OWN:
             catalog.system(id)  # a misspelt id is a different mistake from a missing recipe
         raise UnknownName("recipe", id, available())
 

@@ -17,6 +17,7 @@ from typing import Any
 from dovetail import catalog
 from dovetail.catalog import SYSTEMS, System
 from dovetail.core import BadData
+from dovetail.recipes import OWN
 
 TEMPLATE = """\
 # {title}
@@ -69,13 +70,15 @@ def pages(root: Path) -> dict[Path, str]:
             root / "docs/methods/index.md", {"methods": methods_table(".", papers=True)}
         ),
     }
+    for id in OWN:
+        texts[root / f"docs/{id}.md"] = _filled(root / f"docs/{id}.md", {"results": results(id)})
     for system in SYSTEMS:
         page = root / system.page
         if system.status != "planned" or page.is_file():
             blocks = {
                 "head": head(system),
                 "parameters": parameters(system, root),
-                "results": results(system),
+                "results": results(system.id),
             }
             texts[page] = _filled(page, blocks, TEMPLATE.format(title=system.title))
     return texts
@@ -135,20 +138,20 @@ def parameters(system: System, root: Path) -> str:
     return "\n\n".join(blocks)
 
 
-def results(system: System) -> str:
+def results(id: str) -> str:
     """The last result's arms and claims as tables, with machine and notes."""
-    path = catalog.result_path(system.id)
+    path = catalog.result_path(id)
     if not path.is_file():
         return "Nothing has been measured yet."
     from dovetail.recipes import read
 
-    result = read(system.id)
+    result = read(id)
     machine, versions = result["machine"], result["versions"]
     where = ", ".join([machine["cpu"], f"{machine['cores']} cores", *machine["gpu"]])
     packages = ", ".join(f"{p} {versions[p]}" for p in ("torch", "transformers") if p in versions)
     lines = [
         f"Scale {result['scale']}, {result['date']}, {_duration(result['seconds'])} on {where}; {packages}; "
-        f"seeds {', '.join(map(str, result['seeds']))}. All of it: `results/{system.id}.json`.",
+        f"seeds {', '.join(map(str, result['seeds']))}. All of it: `results/{id}.json`.",
         "\n\n".join(map(_table, _figure_tables(result["arms"]))),
         _table(_claim_rows(result["claims"])),
     ]

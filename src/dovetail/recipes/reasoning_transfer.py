@@ -208,6 +208,7 @@ def coefficients(fitted: LatencyModel) -> dict[str, Figure | float]:
         "fixed_ms": 1e3 * fitted.fixed_s,
         "ms_per_text_token": 1e3 * fitted.text_s,
         "ms_per_output_token": 1e3 * fitted.output_s,
+        "ms_per_position_attended": 1e3 * fitted.attended_s,
     }
 
 
