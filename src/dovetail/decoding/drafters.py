@@ -187,7 +187,7 @@ class DraftModel(Drafter):
         draft = getattr(model, "engine", model)
         if "cache" not in draft.provides:
             raise Unsupported(f"{draft.name} cannot draft: its cache is out of reach; load it locally")
-        own, needed = draft.tokenizer.get_vocab(), target.tokenizer.get_vocab()
+        own, needed = _vocabulary(draft.tokenizer), _vocabulary(target.tokenizer)
         if own is not needed and own != needed:
             raise InvalidValue(
                 "drafter",
@@ -339,6 +339,13 @@ def _later(rows: Rows) -> Rows:
 
 def _wide(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+@lru_cache(maxsize=8)
+def _vocabulary(tokenizer: Any) -> dict[str, int]:
+    """Its tokens; kept, since a list of 150,000 takes longer to make than a text to write."""
+    found: dict[str, int] = tokenizer.get_vocab()
+    return found
 
 
 @lru_cache(maxsize=4)

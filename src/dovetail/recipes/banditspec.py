@@ -4,8 +4,8 @@ Three questions. The theory's: regret in its own simulation, over the length of 
 and tokens per round on a mixed set of prompts, at batch 1 as in the paper's Table 1, beside plain decoding
 and beside every arm alone. And is the output the target's, greedy and sampled?
 
-The target is pico with four times its layers, which write exactly what pico writes: its passes then cost more
-than what stands around them, as those of the paper's targets do. Pico itself is timed beside it.
+The target is pico with eight times its layers, which write exactly what pico writes: its passes then cost
+more than what stands around them, as those of the paper's targets do. Pico itself is timed beside it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ from dovetail.recipes.grown import grown
 
 TASKS = ("chain-sum", "countdown", "atlas-multihop")
 LIMITS: dict[Scale, Limits] = {"smoke": Limits(32), "pico": Limits(300), "full": Limits(300)}
-PER_TASK: dict[Scale, int] = {"smoke": 1, "pico": 10, "full": 200}
-TIMES: dict[Scale, int] = {"smoke": 2, "pico": 4, "full": 4}
+PER_TASK: dict[Scale, int] = {"smoke": 1, "pico": 16, "full": 200}
+# Layers of the target for one of pico's: a pass of pico-draft then costs about a 25th of one of the target.
+TIMES: dict[Scale, int] = {"smoke": 2, "pico": 8, "full": 8}
 REPEATS: dict[Scale, int] = {"smoke": 1, "pico": 2, "full": 3}
 LENGTHS = (2, 4, 6)
 ITSELF = ("plain", f"pico-draft-{LENGTHS[-1]} alone", "UCBSpec, shared, speed")
@@ -461,7 +462,8 @@ NOTES = (
     "Speed: an arm is worth its tokens per second, with the seconds of its rounds as they are measured, "
     "after sect. 6.2.",
     "The target is pico with layers between its own that change nothing: the texts, and what the drafters "
-    "guess of them, are pico's; a pass costs four times as much. The arms 'passes' say what is paid per "
-    "pass. On pico itself a pass costs mostly the start of its operations: one of pico-draft is not nearly "
-    "as cheap as its share of the weights, and what stands around the passes weighs as much as they do.",
+    "guess of them, are pico's; a pass costs what eight times its layers cost. The arms 'passes' say what is "
+    "paid per pass. On pico itself a pass costs mostly the start of its operations: one of pico-draft is "
+    "not nearly as cheap as its share of the weights, and what stands around the passes weighs as much as "
+    "they do.",
 )

@@ -72,7 +72,7 @@ SIZES: dict[Scale, Size] = {
         fitted=(1, 4, 12),
         checked=(2, 8, 16),
     ),
-    "pico": Size(examples=250, tuning=40, timed=24, steps=30, times=4, repeats=3, rounds=2),
+    "pico": Size(examples=250, tuning=40, timed=24, steps=30, times=4, repeats=9, rounds=4),
     "full": Size(examples=3000, tuning=300, timed=300, steps=1000, times=4, repeats=9, rounds=9),
 }
 
@@ -149,10 +149,12 @@ def latency(
     series: dict[str, object] = {}
     fitted: dict[str, LatencyModel] = {}
     models = {"small": small, "large": large}
-    learned = profiles(models, (24, 96), size.fitted, size)
-    checked = profiles(models, (48, 160), size.checked, size)
+    # Fitted to and checked on in turns: a slow spell of the machine slows both.
+    pairs = zip(product((24, 96), size.fitted), product((48, 160), size.checked), strict=True)
+    taken = profiles(models, [setting for pair in pairs for setting in pair], size.repeats)
+    checked = {name: found[1::2] for name, found in taken.items()}
     for name, tested in checked.items():
-        fitted[name] = fit_latency_model(learned[name])
+        fitted[name] = fit_latency_model(taken[name][::2])
         r2 = r_squared(fitted[name], tested, seed)
         arms.append(RecipeArm(f"latency: {name}", {**coefficients(fitted[name]), "r_squared": r2}, "batch 1"))
         claims.append(
@@ -192,13 +194,13 @@ def latency(
 
 
 def profiles(
-    models: Mapping[str, LocalModel], texts: Sequence[int], outputs: Sequence[int], size: Size
+    models: Mapping[str, LocalModel], settings: Sequence[tuple[int, int]], repeats: int
 ) -> dict[str, list[LatencyProfile]]:
-    """All settings, both models in turn on each."""
+    """Every setting of (text, output) tokens, both models in turn on each."""
     taken: dict[str, list[LatencyProfile]] = {name: [] for name in models}
-    for text, output in product(texts, outputs):
+    for text, output in settings:
         for name, model in models.items():
-            taken[name].append(latency_profile(model, text, output, repeats=size.repeats, warmup=1))
+            taken[name].append(latency_profile(model, text, output, repeats=repeats, warmup=1))
     return taken
 
 
