@@ -42,7 +42,7 @@ from dovetail.training.pico.corpus import Document
 CHANGES = (1, 2, 3, 4, 5, 6)
 LONG = 4  # changes from which a sum counts as long
 CHECKS = (25, 40, 35)  # odds that the start checks a sum 0, 1 or 2 times over
-STAGES, GROUP, MOST_TOKENS, RATE, RATIO = 3, 8, 144, 1e-4, 0.1
+STAGES, GROUP, MOST_TOKENS, RATE, RATIO = 3, 8, 144, 2e-4, 0.1
 PARTS = ("laser-d", "mix", "curriculum")
 #: Arm -> its parts, and whether its judge is the leaky one.
 ARMS: dict[str, tuple[tuple[str, ...], bool]] = {
