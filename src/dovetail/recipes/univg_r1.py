@@ -66,7 +66,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(64, 2, 1, 16, 1, 8, 4, layers=1),
-    "pico": Size(8000, 500, 80, 128, 2, 400, 64),
+    "pico": Size(8000, 450, 80, 128, 2, 400, 64),
     "full": Size(20000, 2000, 500, 512, 5, 2000, 256),
 }
 
