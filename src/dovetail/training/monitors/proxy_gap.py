@@ -60,12 +60,11 @@ class ProxyGap(Monitor):
     """Warns when the proxy outruns gold, by three signs, each reported once.
 
     - *features*: a surface feature moved and is paid for beyond gold (`feature_shift`), while the proxy rose:
-    the
-      earliest sign, and the only one without gold.
+      the earliest sign, and the only one without gold.
     - *gap*: over the last ``window`` steps the proxy is up by more than ``sd`` standard deviations of the
       reference, and gold is not up (90% interval).
     - *divergence*: over these steps the proxy's slope is above and gold's below zero (90% bootstrap
-    intervals).
+      intervals).
 
     A change of the proxy's unit or offset changes nothing. Where proxy and gold are equal there is no alarm.
 
