@@ -81,6 +81,8 @@ def test_the_page(run: Run, tmp_path: Path, capfd: Any) -> None:
     for title in ("Held-out accuracy", "Reward", "KL to the reference", "Completions over time", "Floor"):
         assert title in page
     assert page.count("<svg") >= 6
+    # On a phone the head of the table is gone, and every cell tells what it is.
+    assert page.count("<td") == page.count('data-k="') == 4 * len(run.evaluations)
     assert len(json.loads((tmp_path / "evaluations.json").read_text())) == 3
     assert "3 held-out questions" in headline(run)
 

@@ -108,18 +108,23 @@ def _evaluations(run: Run) -> str:
     if not run.evaluations:
         return ""
     first, rows = run.evaluations[0], []
+    heads = ("Accuracy", "Against the beginning", "Tokens", "Cut by the limit")
     for one in run.evaluations:
         a, n = one.accuracy, one.length
         against = "" if one is first else _difference(one.minus(first))
         cut = sum(one.truncated) / max(1, len(one.truncated))
-        rows.append(
-            f'<tr><th scope="row">after {one.step} steps</th>'
-            f'<td class="num main">{a.value:.1%}<small>{a.interval[0]:.1%} – {a.interval[1]:.1%}</small></td>'
-            f'<td class="num">{escape(against)}</td><td class="num">{n.value:.1f}</td>'
-            f'<td class="num">{cut:.1%}</td></tr>'
+        values = (
+            f"{a.value:.1%}<small>{a.interval[0]:.1%} – {a.interval[1]:.1%}</small>",
+            escape(against),
+            f"{n.value:.1f}",
+            f"{cut:.1%}",
         )
-    heads = ("", "Accuracy", "Against the beginning", "Tokens", "Cut by the limit")
-    cells = "".join(f'<th scope="col" class="plain{" num" if h else ""}">{h}</th>' for h in heads)
+        shown = "".join(
+            f'<td class="num{"" if place else " main"}" data-k="{head}">{value}</td>'
+            for place, (head, value) in enumerate(zip(heads, values, strict=True))
+        )
+        rows.append(f'<tr><th scope="row">after {one.step} steps</th>{shown}</tr>')
+    cells = "".join(f'<th scope="col" class="plain{" num" if h else ""}">{h}</th>' for h in ("", *heads))
     return (
         f'<section><h2>Held-out questions</h2><p class="lead">{len(first.values)} questions that were not '
         "trained on, answered greedily. Differences are in points, paired over the questions, with 95% "
