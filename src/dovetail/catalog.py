@@ -436,7 +436,11 @@ SYSTEMS: tuple[System, ...] = (
         paper="RL Tango: Reinforcing Generator and Verifier Together for Language Reasoning",
         arxiv="2505.15034",
         venue="NeurIPS 2025",
-        parts=(Part("training.tango", ("Tango",)),),
+        parts=(
+            Part("training.tango", ("Tango", "AlphaSchedule", "ClassBalancer")),
+            Part("rewards.verification", ("VerifierReward", "Layout")),
+        ),
+        status="partial",
     ),
     System(
         id="ccl",

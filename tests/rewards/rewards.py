@@ -32,6 +32,7 @@ from dovetail.rewards import (
     TokenEntropy,
     TransitionMetric,
     Truncation,
+    VerifierReward,
 )
 
 ADAPTIVE: dict[str, Any] = {"target": 8, "upper": 48, "interval": 8}
@@ -73,6 +74,7 @@ REWARDS: dict[str, Any] = {
     "rouge-l": lambda: RougeL(),
     "thinkprune": lambda: ThinkPrune(stages=(30, 20)),
     "truncation": lambda: Truncation(target=20),
+    "verifier": lambda: VerifierReward(),
     "sequence-entropy": lambda: SequenceEntropy(),
     "token-entropy": lambda: TokenEntropy(),
     "transition-metric": lambda: TransitionMetric(),
@@ -95,6 +97,7 @@ TEXTS = (
     "<think>\nleft\n</think>\n<answer>(0,0),(500,400)</answer>",
     '<think>\n</think>\n{"modified": [], "removed": []}',
     "<think>\n</think>\nnothing changes",
+    "<think>\n</think>\nStep Verification:\nStep 1: \\boxed{CORRECT}\nFinal Verification: \\boxed{CORRECT}",
 )
 LAMP = '[{"uuid": "lamp", "properties": {"on": false}}]'
 REFERENCES = ("4", "5", "4", "7")
@@ -111,6 +114,8 @@ def batch(groups: int = 4, size: int = 8) -> dict[str, Any]:
         "completion_ids": [list(range(3 + (7 * i + 5 * g) % 45)) for g, i in rows],
         "step": [0] * len(rows),
         "box": [[100 * (g % 4), 0, 500, 500] for g, _ in rows],
+        "gold_correct": [bool((g + i) % 2) for g, i in rows],
+        "n_steps": [1 + g for g, _ in rows],
         "state": [LAMP] * len(rows),
         "next_state": [LAMP if g % 2 else LAMP.replace("false", "true") for g, _ in rows],
         "entropies": [[0.1 * ((g + i) % 5), 0.5] for g, i in rows],

@@ -35,7 +35,7 @@ def test_every_reward_in_one_step(tiny_network, tiny_tokenizer, tmp_path):
     assert len(offered) == len(REWARDS) - 2
     tokenizer = copy.deepcopy(tiny_tokenizer)
     tokenizer.pad_token = "<eos>"
-    states = {"state": LAMP, "next_state": LAMP}
+    states = {"state": LAMP, "next_state": LAMP, "gold_correct": True, "n_steps": 1}
     rows = [{"prompt": "2+2", "reference": str(n), "box": [0, 0, 10, 10 + n], **states} for n in range(4)]
     trainer = GRPOTrainer(
         model=tiny_network("qwen3"),

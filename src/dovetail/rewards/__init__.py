@@ -38,6 +38,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "token-entropy": ("entropy", "TokenEntropy"),
     "transition-metric": ("world_model", "TransitionMetric"),
     "truncation": ("length_baselines", "Truncation"),
+    "verifier": ("verification", "VerifierReward"),
 }
 
 _CLASSES = {name: module for module, name in NAMES.values()}

@@ -16,6 +16,7 @@
 | a run as a TOML file | plan.py |
 | what is shown meanwhile | progress.py, tensorboard.py |
 | what is returned | run.py |
+| two models in turn | tango.py |
 | the slots | objectives/, data/, monitors/ (rewards are a floor below, in ``dovetail.rewards``) |
 
 ``pico/`` trains the embedded models from nothing, and `step_verifier` a verifier for searches.
