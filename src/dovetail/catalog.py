@@ -544,7 +544,7 @@ SYSTEMS: tuple[System, ...] = (
             Part("training.data.reasonaug", ("build_reasonaug",)),
         ),
         extras=("embeddings",),
-        status="partial",
+        status="works",
     ),
     System(
         id="vittle",
