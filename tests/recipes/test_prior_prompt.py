@@ -43,10 +43,11 @@ def test_what_the_start_practises() -> None:
 
 
 def arm(style: str, right: int, own: int, n: int = 100) -> Replies:
-    """The first ones right; the first ``own`` in the style, the rest with another's markers."""
+    """The first ones right; the first ``own`` in the style, one of them without the format, the rest with
+    another's markers."""
     good = written(style, EQUATIONS, "35", random.Random(0)) if style != NONE else "35"
     other = "Fact: 1" if style != "knowledge" else "Example: 1"
-    texts = [good] * own + [other] * (n - own)
+    texts = [good] * (own - 1) + [good.removesuffix(">")] * (own > 0) + [other] * (n - own)
     return Replies(style, [[1.0] * right + [0.0] * (n - right)] * 2, [[10] * n] * 2, [texts] * 2)
 
 
@@ -57,6 +58,7 @@ def test_verdicts_follow_from_the_replies() -> None:
     assert [c.verdict for c in made] == ["holds"] * 10
     assert [c.main for c in made] == [True, *[False] * 5, True, True, False, False]
     assert made[0].measured == pytest.approx(0.44)
+    assert made[6].measured == pytest.approx(0.97)
     assert made[7].measured == pytest.approx(0.98)
     assert made[7].baseline == pytest.approx(0.4)
     bad = {f"iPE {s}": arm(s, 60, 40) for s in PROMPTS} | {f"pPE {s}": arm(s, 30, 40) for s in PROMPTS}

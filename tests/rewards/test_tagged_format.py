@@ -22,6 +22,7 @@ GOOD = "<plan>add</plan>\n<answer>\\boxed{4}</answer>"
         ("</plan>add<plan><answer>4</answer>", False),
         (f"{GOOD}<answer>4</answer>", False),
         (f"<plan>first</plan>{GOOD}", False),
+        ("<plan>add <plan>more</plan><answer>4</answer>", False),
         ("<plan>add<answer>4</answer></plan>", False),
         ("<plan>add</plan> so <answer>4</answer>", False),
         (f"Well: {GOOD}", False),

@@ -62,7 +62,7 @@ def test_a_gain_is_paired() -> None:
     refusing = 1 - right
     gain = reliability_gain(right, refusing, right, none)
     assert gain.value == pytest.approx(0.5 + 0.25 - 0.5)
-    assert gain.interval[0] > 0.2
+    assert 0.2 < gain.interval[0] <= gain.interval[1] <= 0.2501  # r (1 - r) of r refusals
     cost = reliability_gain(right, refusing, right, none, "accuracy")
     assert cost.value == 0
     more = reliability_gain(right, refusing, np.stack([right, right]), np.zeros((2, 60)), "truthfulness")

@@ -48,7 +48,8 @@ NOTES = (
     "The instruction is shorter than the default one. Replies are sampled at temperature 1, one per question "
     "and seed, from questions that no training saw.",
     "Markers are words within the reply, by the keyword judge, tags taken out. Intervals are over questions, "
-    "each the mean over seeds (and styles, where pooled); series by_seed shows the spread of trainings.",
+    "each the mean over the styles where pooled. There is one training per style, so that a difference "
+    "between two styles may be one between two trainings.",
 )
 
 
@@ -66,7 +67,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(1, 1, 8, 1, 4, ("plan", NONE)),
-    "pico": Size(200, 20, 64, 2, 200),
+    "pico": Size(200, 24, 64, 1, 300),
     "full": Size(300, 160, 128, 5, 1000),
 }
 
