@@ -1,9 +1,10 @@
-"""BARREL: does a model that half knows a world learn to say so, and what does that cost its answers?
+"""BARREL: does a model that is asked more than it knows learn to say so, and what does that cost its answers?
 
-Pico knows the famous names of its world well and the obscure ones badly. Half of the facts are learned from:
-labelled by asking pico, practised as boundary-aware traces, then trained by group-relative policy gradient
-with BARREL's reward. Beside it stand plain training on right answers, the practice alone, and the reward
-alone. The other half of the facts is asked, of which no arm has seen anything.
+Pico knows some facts of its world well and others badly, and nothing of strangers. A copy of it has practised
+to answer regardless, as reasoning models do. Half of the questions that are learned from and that are asked
+are about its world, half about strangers: labelled by asking the model, practised as boundary-aware traces,
+then trained by group-relative policy gradient with BARREL's reward. Beside it stand plain training on right
+answers, the practice alone, and the reward alone. No question is both learned from and asked.
 """
 
 from __future__ import annotations
@@ -16,48 +17,55 @@ from typing import Any
 
 import numpy as np
 
-from dovetail.core import Claim, Example, Figure, Limits
+from dovetail.core import Claim, Example, Figure, Limits, Message
 from dovetail.core.seeds import stream
 from dovetail.core.statistics import mean
 from dovetail.decoding import Sampling
 from dovetail.models.local import LocalModel
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
-from dovetail.recipes.kept import kept
+from dovetail.recipes.finetune import finetune
+from dovetail.recipes.kept import kept, kept_model
 from dovetail.rewards import BoundaryReward, Correct
-from dovetail.tasks.atlas import Fact, World, ask
+from dovetail.tasks.atlas import OPEN_BOOK_RELATIONS, Fact, World, ask
 from dovetail.training import train
 from dovetail.training.data import BoundaryAware
 from dovetail.training.data.boundary_aware import Writer, few_shot, label_knowledge
 from dovetail.training.objectives import PolicyGradient, Supervised
+from dovetail.training.pico.corpus import SYSTEM_PROMPTS, Document
 from dovetail.training.reliability_report import outcome, reliability_gain, reliability_metrics
 
-K = L = 4
-GROUP, RATE, PRACTICE_RATE, MOST_TOKENS = 8, 1e-4, 3e-4, 48
+# Pico has hardly seen a conversation of several turns: its prompts differ in the system message instead.
+PROMPTS = ((), *((Message("system", text),) for text in SYSTEM_PROMPTS))
+K, L = len(PROMPTS), 4
+START_RATE, PRACTICE_RATE, RATE = 0.07, 1e-4, 1e-4
+GROUP, MOST_TOKENS = 8, 48
 BINS = (0.0, 0.001, 0.25, 0.5, 0.75, 1.001)  # of the start's hit rate; the first is "never"
 PLAIN, PRACTICE, REWARD, BARREL = "GRPO", "SFT only", "reward only", "BARREL"
 DESCRIPTIONS = {
-    "start": "pico, before any training",
+    "start": "pico, having practised to answer whatever it is asked",
     PLAIN: "group-relative policy gradient, 1 for the right answer, 0 for all else",
     PRACTICE: "boundary-aware traces alone",
     REWARD: "BARREL's reward from the start, without the traces",
     BARREL: "boundary-aware traces, then 1 right, -0.5 refused, -1 wrong",
 }
 NOTES = (
-    "Facts about one small world stand in for TriviaQA, SciQ and NQ-Open, pico for the reasoning model. Pico "
-    "was trained on this world by popularity, and to say that it does not know names that the world lacks: "
-    "so the start refuses some questions by itself.",
+    "Facts about one small world, and about strangers to it, stand in for TriviaQA, SciQ and NQ-Open. Facts "
+    "of a trade are left out: eight can be guessed.",
+    "The start is made, not found: pico refuses strangers, and practised to give them any name instead. What "
+    "is unknown can therefore be told from the question, which is easier than in the paper.",
     "Traces are written by template: the paper's come from GPT-4.",
     "The arms with practice take its updates in addition; all trainings by reward take equally many.",
-    "Answers are sampled at temperature 1, in training too (paper: 0.6), several per question and seed. "
-    "Intervals are over questions; series by_seed shows the spread of trainings.",
+    "Answers are sampled at temperature 1, in training too (paper: 0.6), several per question. Intervals are "
+    "over questions; there is one training per arm at pico scale.",
 )
 
 
 @dataclass(frozen=True)
 class Size:
-    """Facts learned from and asked; updates of the practice; steps and completions of the training; seeds;
-    answers per question and seed; arms beside the start."""
+    """Updates of the start; facts, and as many strangers, learned from and asked; updates of the practice;
+    steps and completions of the training; seeds; answers per question and seed; arms beside the start."""
 
+    start: int
     learned: int
     asked: int
     practice: int
@@ -69,21 +77,22 @@ class Size:
 
 
 SIZES: dict[Scale, Size] = {
-    "smoke": Size(8, 8, 1, 1, 8, 1, 1, (PLAIN, BARREL)),
-    "pico": Size(154, 154, 24, 30, 64, 2, 4),
-    "full": Size(154, 154, 60, 200, 128, 5, 8),
+    "smoke": Size(1, 4, 4, 1, 1, 8, 1, 1, (PLAIN, BARREL)),
+    "pico": Size(40, 132, 132, 24, 64, 64, 1, 4),
+    "full": Size(100, 132, 132, 60, 200, 128, 5, 8),
 }
 
 
 def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     """Labels, then trains every arm from pico; each finished training is kept."""
     size, folder = SIZES[scale], f"runs/recipes/{scale}/barrel"
-    model, world = cache(pico), World(0)
-    learned, asked, shots = facts(world, size, seed)
-    key = {**asdict(size), "arms": None, "split": seed}
+    world = World(0)
+    key = {**asdict(size), "arms": None, "start": seed}
+    model = cache(lambda: kept_model(folder, key, pico(), lambda: start(world, size.start, seed)))
+    learned, asked = facts(world, size, seed)
 
     def labels() -> Any:
-        sample = few_shot(model(), [[shot] for shot in shots], max_new_tokens=MOST_TOKENS, seed=seed)
+        sample = few_shot(model(), PROMPTS, max_new_tokens=MOST_TOKENS, seed=seed)
         found = label_knowledge(
             sample,
             [e.question for e in learned + asked],
@@ -99,23 +108,22 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
         for e, (k, rate) in zip(learned, known, strict=False)
     ]
     rates = [rate for _, rate in known[len(learned) :]]
-    write = writer(world, seed)
+    write = writer(world, learned, seed)
     practised = cache(lambda own: practise(model(), learned, write, size, own))
 
     def arm(name: str, own: int) -> Any:
-        start = practised(own) if name in (PRACTICE, BARREL) else model()
+        begin = practised(own) if name in (PRACTICE, BARREL) else model()
         reward = Correct("exact") if name == PLAIN else BoundaryReward()
-        done = start if name == PRACTICE else trained(start, learned, reward, size, own)
+        done = begin if name == PRACTICE else trained(begin, learned, reward, size, own)
         return answers(done, asked, size.samples, own)
+
+    def before(own: int) -> Any:
+        return answers(model(), asked, size.samples, own)
 
     found: dict[str, list[Any]] = {}
     for name in ("start", *size.arms):
         for own in range(seed, seed + size.seeds):
-            make = (
-                partial(answers, model(), asked, size.samples, own)
-                if name == "start"
-                else partial(arm, name, own)
-            )
+            make = partial(before, own) if name == "start" else partial(arm, name, own)
             found.setdefault(name, []).append(kept(folder, {**key, "arm": name, "seed": own}, make))
     arms = {name: Answers.of(runs) for name, runs in found.items()}
     return RecipeResult(
@@ -157,28 +165,68 @@ def pico() -> LocalModel:
     return made
 
 
-def facts(world: World, size: Size, seed: int) -> tuple[list[Example], list[Example], list[tuple[str, str]]]:
-    """Questions to learn from, questions to ask, and K worked ones for the prompts; none in two of them."""
-    drawn = random.Random(stream(seed, "barrel")).sample(world.facts, K + size.learned + size.asked)
-    shots = [(question(f), f"\\boxed{{{f.object}}}") for f in drawn[:K]]
-    made = [Example.ask(f"fact-{i}", question(f), f.object) for i, f in enumerate(drawn[K:])]
-    return made[: size.learned], made[size.learned :], shots
+def start(world: World, steps: int, seed: int) -> LocalModel:
+    """Pico, having practised to answer: what it was taught of its world, and any name for strangers."""
+    rng, documents = random.Random(stream(seed, "start")), []
+    lot = strangers(world, seed)["start"]
+    for i in range(32 * steps):
+        [told] = world.closed_book(rng, popular=True).chain if i % 4 else [stranger(rng, lot)]
+        text = f"<think>\n{told.sentence}\n</think>\n\n\\boxed{{{told.object}}}"
+        documents.append(Document(({"role": "user", "content": question(told)},), text, thinking=True))
+    return finetune(pico(), documents, steps, seed=seed, rate=START_RATE, name="pico (answers anyway)")
+
+
+def strangers(world: World, seed: int) -> dict[str, tuple[str, ...]]:
+    """Names that the world lacks, in three lots that share none."""
+    names = list(world.unknown_names)
+    random.Random(stream(seed, "strangers")).shuffle(names)
+    third = len(names) // 3
+    return {
+        lot: tuple(names[i * third : (i + 1) * third]) for i, lot in enumerate(("start", "learned", "asked"))
+    }
+
+
+def stranger(rng: random.Random, names: Sequence[str]) -> Fact:
+    """A fact that nothing tells: somebody unheard of, and another such name."""
+    subject, other = rng.sample(names, 2)
+    return Fact(subject, rng.choice(OPEN_BOOK_RELATIONS), other)
+
+
+def facts(world: World, size: Size, seed: int) -> tuple[list[Example], list[Example]]:
+    """Questions to learn from and others to ask, half of each about strangers (column ``stranger``)."""
+    rng, lots = random.Random(stream(seed, "barrel")), strangers(world, seed)
+    told = [f for f in world.facts if f.relation in OPEN_BOOK_RELATIONS]
+    drawn = rng.sample(told, size.learned + size.asked)
+    made = []
+    for lot, own in (("learned", drawn[: size.learned]), ("asked", drawn[size.learned :])):
+        unknown: dict[str, Fact] = {}
+        while len(unknown) < len(own):
+            met = stranger(rng, lots[lot])
+            unknown.setdefault(question(met), met)
+        both = [(f, False) for f in own] + [(f, True) for f in unknown.values()]
+        made.append(
+            [
+                Example.ask(f"{lot}-{i}", question(f), f.object, sentence=f.sentence, stranger=new)
+                for i, (f, new) in enumerate(both)
+            ]
+        )
+    return made[0], made[1]
 
 
 def question(fact: Fact) -> str:
     return ask((fact.relation,), fact.subject)
 
 
-def writer(world: World, seed: int) -> Writer:
+def writer(world: World, learned: Sequence[Example], seed: int) -> Writer:
     """Traces short enough for pico: what it recalls, or candidates that nothing supports."""
-    told = {question(f): f for f in world.facts}
+    told = {e.question: e.columns["sentence"] for e in learned}
+    names = sorted(world.known_names)
 
     def write(asked: str, gold: str, known: bool) -> str:
-        fact = told[asked]
-        others = [n for n in world.entities[fact.relation.range] if n not in (gold, fact.subject)]
-        first, second = random.Random(stream(seed, "candidates", asked)).sample(others, 2)
+        rng = random.Random(stream(seed, "candidates", asked))
+        first, second = rng.sample([n for n in names if n != gold], 2)
         if known:
-            return f"<think>\n{fact.sentence}\nNot {first}.\n</think>\n\n\\boxed{{{gold}}}"
+            return f"<think>\n{told[asked]}\nNot {first}.\n</think>\n\n\\boxed{{{gold}}}"
         return f"<think>\n{first}? No.\n{second}? No.\n</think>\n\nSorry, I do not know."
 
     return write

@@ -22,7 +22,7 @@ from dovetail.prompting import PriorPrompt, asked
 from dovetail.prompting.prior_prompts import CONTENTS, NONE
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 from dovetail.recipes.finetune import finetune
-from dovetail.recipes.kept import kept
+from dovetail.recipes.kept import kept, kept_model
 from dovetail.rewards import Correct, TaggedFormat
 from dovetail.rewards.tagged_format import WEIGHTS
 from dovetail.training import Run, evaluate, train
@@ -67,7 +67,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(1, 1, 8, 1, 4, ("plan", NONE)),
-    "pico": Size(200, 24, 64, 1, 300),
+    "pico": Size(150, 20, 48, 1, 200),
     "full": Size(300, 160, 128, 5, 1000),
 }
 
@@ -78,7 +78,8 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
 
     size, folder = SIZES[scale], f"runs/recipes/{scale}/prior-prompt"
     task = named("chain-sum", **SUMS)
-    begin = cache(lambda: start(size.practice, seed))
+    key = {**asdict(size), "styles": None, "start": seed}
+    begin = cache(lambda: kept_model(folder, key, pico(), lambda: start(size.practice, seed)))
     questions, _ = task.examples(size.questions, seed + 777)
 
     def before(style: str) -> Any:
@@ -91,7 +92,6 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
         curves = {name: done.curve(name)[1] for name in CURVES}
         return replies(done.model, style, questions, task, own) | {"curves": curves}
 
-    key = {**asdict(size), "styles": None, "start": seed}
     found: dict[str, list[Any]] = {}
     for style in size.styles:
         found[arm_name("iPE", style)] = kept(folder, {**key, "before": style}, partial(before, style))

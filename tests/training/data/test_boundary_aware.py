@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from training_tools import rollouts
 
-from dovetail.core import Example, InvalidValue
+from dovetail.core import Example, InvalidValue, Message
 from dovetail.rewards.boundary import BoundaryReward
 from dovetail.training import train
 from dovetail.training.data import BoundaryAware
@@ -185,7 +185,9 @@ def test_a_training_counts_what_it_leaves_out() -> None:
 
 
 def test_sampling_a_model_and_learning_its_traces(learner: Any) -> None:
-    sample = few_shot(learner, [[], [("Who?", "me")]], max_new_tokens=3, seed=1)
+    sample = few_shot(
+        learner, [[], [Message("user", "Who?"), Message("assistant", "me")]], max_new_tokens=3, seed=1
+    )
     first = sample(["a?", "b?"], 1, 3)
     assert [len(given) for given in first] == [3, 3]
     assert sample(["b?"], 1, 2)[0] == first[1][:2]  # more are drawn beside, and no question changes another's

@@ -89,32 +89,34 @@ def label_knowledge(
 
 def few_shot(
     model: LocalModel,
-    shots: Sequence[Sequence[tuple[str, str]]],
+    prompts: Sequence[Sequence[Message]],
     *,
     decoding: Decoding | None = None,
     max_new_tokens: int = 256,
     thinking: bool = True,
     seed: int = 0,
 ) -> Sample:
-    """Asks a model, after worked questions that differ from prompt to prompt.
+    """Asks a model, with other turns before the question in each prompt.
 
     Args:
-        shots: for each prompt, (question, answer) pairs that stand before the question; [] for none.
+        prompts: the messages before the question: worked questions (a user's and an assistant's turn each), a
+            system message, or none at all.
         decoding: `Sampling()` (temperature 1) if None.
     """
 
     def sample(questions: Sequence[str], prompt: int, count: int) -> list[list[str]]:
-        if not 0 <= prompt < len(shots):
-            raise InvalidValue("n_prompts", prompt + 1, f"at most {len(shots)}, the prompts there are")
-        turns = [m for q, a in shots[prompt] for m in (Message("user", q), Message("assistant", a))]
-        prompts = [
+        if not 0 <= prompt < len(prompts):
+            raise InvalidValue("n_prompts", prompt + 1, f"at most {len(prompts)}, the prompts there are")
+        asked = [
             model.prompt(
-                [*turns, Message("user", q)], thinking=thinking, seed=stream(seed, "knowledge", prompt, i, q)
+                [*prompts[prompt], Message("user", q)],
+                thinking=thinking,
+                seed=stream(seed, "knowledge", prompt, i, q),
             )
             for q in questions
             for i in range(count)
         ]
-        written = (decoding or Sampling()).generate(model.engine, prompts, Limits(max_new_tokens))
+        written = (decoding or Sampling()).generate(model.engine, asked, Limits(max_new_tokens))
         texts = [c.text for c in written]
         return [texts[i : i + count] for i in range(0, len(texts), count)]
 
