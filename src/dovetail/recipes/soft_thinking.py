@@ -32,7 +32,7 @@ from dovetail.training.pico.corpus import Document, chain_sum, held_out
 COT = Sampling(temperature=0.6, top_k=30, top_p=0.95)
 NO_STOP = SoftThinking(entropy_threshold=0.0)
 # Entropies as in the paper; lengths as pico's texts are, a tenth of the paper's.
-THRESHOLDS = [(tau, k) for tau in (0.01, 0.1) for k in (16, 32)]
+THRESHOLDS = [(tau, k) for tau in (0.001, 0.01, 0.1) for k in (16, 32, 48)]
 LINGERING = """So the answer is {0}.
 Let me check: the answer is {0}. Yes.
 I know the answer: {0}.
@@ -87,14 +87,14 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     task = named(TASKS[scale][0])
     tuning, _ = task.examples(size.tuning, seed + 1)
     stopping = choose_thresholds(checker, task, tuning, seed + 1)
-    examples, _ = task.examples(size.lingering, seed + 3)
+    examples, _ = task.examples(size.lingering, seed + 4)
     more, checked = cold_stop(checker, task, examples, stopping, size, seed)
     arms += more
     claims += [*checked, overhead(model, examples, size.rounds)]
     return RecipeResult(
         arms,
         claims,
-        seeds=[seed, seed + 1, seed + 3],
+        seeds=[seed, seed + 1, seed + 4],
         settings={
             "model": model.describe(),
             "examples": size.examples,
@@ -107,9 +107,10 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
         },
         notes=[
             f"Seed {seed + 1} chose the thresholds ({size.tuning} questions); seed {seed} is reported, of "
-            f"the taught copy seed {seed + 3}.",
-            "300 questions had left Cold Stop's saving undecided (0.80 [0.73, 0.87] of the tokens); these "
-            f"are {size.lingering} others.",
+            f"the taught copy seed {seed + 4}.",
+            "Two set-ups came before. After 30 steps of teaching the copy lingered with doubts (accuracy "
+            "0.40), and Cold Stop saved 13% of its tokens [9, 18]. After these 120 steps it hardly doubts "
+            "anywhere, and thresholds from a list without 0.001 stopped it within its sum (accuracy 0.21).",
             '"taught" is pico after fine-tuning on sums after which it says their result several times over.',
             "Thinking tokens are over all answers, right or wrong; the paper counts the right ones alone.",
         ],
@@ -208,13 +209,15 @@ def cold_stop(
 
 
 def choose_thresholds(model: LocalModel, task: Task, examples: Sequence[Example], seed: int) -> SoftThinking:
-    """The shortest thinking among the thresholds that lose at most a point to no stop at all."""
-    floor = sum(answer(model, task, examples, NO_STOP, seed).right) - 0.01 * len(examples)
+    """The shortest thinking among the thresholds that lose at most a point to no stop at all; where all lose
+    more, the most accurate."""
+    whole = sum(answer(model, task, examples, NO_STOP, seed).right)
     tried = []
     for tau, k in THRESHOLDS:
         method = SoftThinking(entropy_threshold=tau, length_threshold=k)
         found = answer(model, task, examples, method, seed)
-        tried.append((sum(found.right) < floor, sum(found.thinking), tau, k, method))
+        lost = max(0.0, whole - sum(found.right) - 0.01 * len(examples))
+        tried.append((lost, sum(found.thinking), tau, k, method))
     return min(tried, key=lambda row: row[:4])[-1]
 
 
