@@ -31,7 +31,7 @@ from dovetail.training.rollouts import totals_of
 from dovetail.training.trainer import Trainer
 
 GROUP, MOST_TOKENS, EASY = 8, 20, 0.8
-RATE, PRACTICE_RATE = 5e-4, 0.02
+RATE, PRACTICE_RATE = 2e-4, 0.02
 SETS = ("easy", "hard")
 PLAIN, WEIGHTED, PRACTICE = "grpo", "grpo, exp weight", "more practice"
 DESCRIPTIONS = {
@@ -66,7 +66,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(64, 2, 1, 16, 1, 8, 4, layers=1),
-    "pico": Size(8000, 450, 80, 128, 2, 400, 64),
+    "pico": Size(8000, 450, 100, 128, 2, 400, 64),
     "full": Size(20000, 2000, 500, 512, 5, 2000, 256),
 }
 
@@ -90,7 +90,7 @@ class Questions:
             "probed": size.probed,
             "held": size.questions,
         }
-        made = {name: items(f"univg-r1-{seed}-{name}", n) for name, n in counts.items()}
+        made = {name: items(f"{name}-{seed}", n) for name, n in counts.items()}
         images: list[Pixels] = []
         examples: dict[str, list[Example]] = {}
         for name, some in made.items():
@@ -193,6 +193,7 @@ def trained(model: LocalModel, asked: Questions, objective: Objective, size: Siz
         steps=size.steps,
         batch=size.batch,
         learning_rate=RATE,
+        decay=0.5,
         max_new_tokens=MOST_TOKENS,
         samples_every=0,
         save_every=0,
