@@ -37,7 +37,7 @@ from dovetail.training.pico.corpus import Document, atlas_unknown
 CHANGES = (1, 2, 3, 4)
 UNSEEN = "unrelated"
 SEEN = tuple(c for c in CRITERIA if c != UNSEEN)
-RATE = 1e-4
+RATE = 2e-4
 REFUSES = thought("I do not know.", REFUSAL)
 GROUP = 8
 MOST_TOKENS = 100
@@ -51,8 +51,9 @@ NOTES = (
     "Word sums of one to four changes stand in for mathematics; questions are made unanswerable by rules.",
     "The start is made, not found: pico practised on answerable questions, which it answered, and on as "
     "many unanswerable ones, which it refused; not long enough to tell them apart for certain.",
-    "In two set-ups before, the number of changes in a story told which to refuse in practice; their figures "
-    "say nothing and are not shown.",
+    "Three set-ups came before. In two, the number of changes in a story told which to refuse in practice; "
+    "their figures say nothing and are not shown. The third practised for 60 steps and was trained at half "
+    "of this rate: refusals fell from 0.74 to 0.52, and a tenth kept 0.58 [0.48, 0.67].",
     "Answers are sampled at temperature 1, one per question and seed. Intervals are over questions; series "
     "by_seed shows the spread of trainings.",
     "The paper trains by PPO; here it is GRPO at equal steps, questions, learning rate and seeds for all.",
@@ -74,7 +75,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size({0.0: 1, 0.1: 1}, 16, 1, 1, 8, 4),
-    "pico": Size({0.0: 2, 0.01: 1, 0.1: 2, 0.3: 1, 0.5: 1}, 1920, 60, 20, 128, 100),
+    "pico": Size({0.0: 2, 0.01: 1, 0.1: 2, 0.3: 1, 0.5: 1}, 1920, 90, 20, 128, 200),
     "full": Size(dict.fromkeys((0.0, 0.01, 0.1, 0.3, 0.5), 5), 3200, 100, 100, 128, 600),
 }
 
