@@ -1,4 +1,6 @@
-"""VideoAuto-R1's inference: does the confidence of the first answer tell which questions need thought?
+"""VideoAuto-R1's inference (here) and its reward (`videoauto_training`).
+
+Inference: does the confidence of the first answer tell which questions need thought?
 
 Questions that are known by heart (facts, tables of small numbers) are mixed with questions that take steps; a
 copy of pico practises the format on both. The threshold is chosen on other questions. Beside the gate stand
@@ -16,7 +18,7 @@ from dovetail.core import Claim, Completion, Example, Figure, Task
 from dovetail.core.statistics import mean, paired_difference, paired_ratio
 from dovetail.decoding import Greedy, ThinkOnceAnswerTwice
 from dovetail.models.local import LocalModel
-from dovetail.recipes import questions
+from dovetail.recipes import questions, videoauto_training
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.measure import Answers, accuracy_claim, answer
@@ -78,9 +80,10 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     coin = Coin.of(found)
     hard = [float(e.columns["hard"]) for e in examples]
     every = Twice.of(found["always think"], task, examples)
+    arms_trained, claims_trained, settings, series = videoauto_training.measure(model, TURNS, scale, seed)
     return RecipeResult(
-        [*(arm(name, answers, hard) for name, answers in found.items()), coin.arm()],
-        claims(found, coin, hard, seed),
+        [*(arm(name, answers, hard) for name, answers in found.items()), coin.arm(), *arms_trained],
+        [*claims(found, coin, hard, seed), *claims_trained],
         seeds=[seed, seed + 1],
         settings={
             "model": model.describe(),
@@ -88,6 +91,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "tuning": size.tuning,
             "threshold": threshold,
             "turns": TURNS,
+            "training": settings,
         },
         notes=[
             f"The threshold was chosen on {size.tuning} questions of which none is reported: the fewest "
@@ -99,8 +103,13 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "as it is shipped.",
             "The random gate is its expectation over coins of the gate's own rate, so it adds no noise. It "
             "writes the same two answers.",
+            *videoauto_training.NOTES,
         ],
-        series={"by_threshold": every.sweep(), "paper_thresholds": every.sweep((0.97, 0.98))},
+        series={
+            "by_threshold": every.sweep(),
+            "paper_thresholds": every.sweep((0.97, 0.98)),
+            "training": series,
+        },
     )
 
 
