@@ -2,7 +2,7 @@
 
 First an audit without any training: pairs of texts, one lightly and one heavily damaged, judged against one
 to four references. Then a copy of pico that has practised to write short notes in four styles is trained by
-group-relative policy gradient with BLEU against notes of the house style, on its hardest, easiest or any
+group-relative policy gradient with BLEU against notes of the house style, on its hardest or easiest
 prompts; beside it random rewards, and supervised learning of the references themselves.
 """
 
@@ -36,7 +36,7 @@ from dovetail.training.pico.corpus import Document
 HABIT = (0.7, 0.45, 0.25, 0.1)
 LIGHT, HEAVY = 0.1, 0.35
 GROUP, MOST_TOKENS = 8, 48
-RATES = {"GRPO": 1e-4, "SFT": 1e-4}
+RATES = {"GRPO": 2e-4, "SFT": 2e-4}
 DECODING = Sampling(temperature=0.9)
 CURVES = ("reward", "length", "zero_variance", "entropy")
 ARMS: Mapping[str, tuple[Mode, str]] = {
@@ -45,7 +45,6 @@ ARMS: Mapping[str, tuple[Mode, str]] = {
         "GRPO with BLEU on the prompts whose first answers scored lowest: the paper's way",
     ),
     "BLEU, easy": ("easy", "the same on those that scored highest"),
-    "BLEU, random": ("random", "the same on any"),
     "random rewards": ("hard", "GRPO with rewards by chance, on the hard prompts"),
     "SFT": ("hard", "supervised learning of the references, on the hard prompts, each as often"),
 }
@@ -56,8 +55,8 @@ NOTES = (
     "four kinds. What is hard is therefore known: the kinds where the house style is rare.",
     "Answers are sampled at temperature 0.9, in training and in what is reported; one per prompt and seed. "
     "Intervals are over prompts, each the mean over seeds; series by_seed shows the trainings' spread.",
-    "One setting for all, chosen on other prompts and another seed. One reference in training, as in the "
-    "paper.",
+    "One learning rate and number of steps for all, set after half of each had moved BLEU by 0.08 on other "
+    "prompts and another seed. One reference in training, as in the paper.",
     "Supervised learning has it easier here than in the paper: references of one template can be learned "
     "word by word.",
     "The audit's preferences are made, not people's: the text with lighter damage is the better one. Damage "
@@ -88,7 +87,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(40, 32, 1, 8, 1, 1, 16, 8),
-    "pico": Size(600, 2880, 90, 768, 2, 24, 64, 400),
+    "pico": Size(600, 2880, 90, 1152, 2, 48, 64, 400),
     "full": Size(900, 3200, 100, 50_000, 3, 600, 256, 1000),
 }
 
