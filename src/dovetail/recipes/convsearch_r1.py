@@ -38,9 +38,11 @@ from dovetail.training.pico.corpus import Document
 HABITS = ("bare", "somebody", "right")
 ODDS = (40, 35, 25)
 BROKEN = 0.1  # of all, without the closing mark
-ASK = QueryReformulation(instruction="Rewrite the query.", begin="", end="")
+ASK = QueryReformulation(
+    instruction="", begin="", end="", query="Query: ", cue=""
+)  # pico's prompts are short
 GROUP, MOST_TOKENS = 8, 48
-RATES = {"warm-up": 1e-4, "GRPO": 1e-4}
+RATES = {"warm-up": 1e-4, "GRPO": 2e-4}
 DECODING = Sampling(temperature=0.7)
 CURVES = ("reward", "zero_variance", "length", "entropy")
 MRR, LINES, COLD = "GRPO, MRR@3 reward", "GRPO, rank incentive", "GRPO without warm-up"
@@ -88,7 +90,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(32, 1, 16, 1, 4, 1, 1, 16, 8, 40),
-    "pico": Size(2560, 80, 256, 8, 16, 2, 24, 64, 300),
+    "pico": Size(2080, 65, 256, 8, 16, 2, 32, 64, 300),
     "full": Size(6400, 200, 4000, 60, 64, 3, 400, 256, 1000, 1000),
 }
 
