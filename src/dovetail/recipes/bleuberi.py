@@ -1,7 +1,7 @@
 """BLEUBERI: does BLEU tell better texts from worse ones, and can a model be trained by it?
 
 First an audit without any training: pairs of texts, one lightly and one heavily damaged, judged against one
-to four references. Then a copy of pico that has practised to write short notes in four styles is trained by
+to four references. Then a copy of pico-draft that has practised to write short notes in four styles is trained by
 group-relative policy gradient with BLEU against notes of the house style, on its hardest or easiest
 prompts; beside it random rewards, and supervised learning of the references themselves.
 """
@@ -22,7 +22,7 @@ from dovetail.models.local import LocalModel
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.kept import kept
-from dovetail.recipes.short_notes import KINDS, Note, example, noisy, notes
+from dovetail.recipes.short_notes import HOUSE, KINDS, STYLES, Note, example, noisy, notes
 from dovetail.rewards import Bleu
 from dovetail.rewards.base import Batch, Reward
 from dovetail.rewards.bleu import Mode, agreement, bleu, brevity, select, tokens_13a
@@ -32,11 +32,12 @@ from dovetail.training.objectives import PolicyGradient, Supervised
 from dovetail.training.objectives.base import Objective
 from dovetail.training.pico.corpus import Document
 
-# How often the start answers each kind of request in its house style; the other three share the rest.
-HABIT = (0.7, 0.45, 0.25, 0.1)
+# How often the start has practised to answer each kind of request in the house style; the other three share
+# the rest.
+HABIT = (0.6, 0.4, 0.25, 0.1)
 LIGHT, HEAVY = 0.1, 0.35
 GROUP, MOST_TOKENS = 8, 48
-RATES = {"GRPO": 2e-4, "SFT": 2e-4}
+RATES = {"GRPO": 5e-5, "SFT": 5e-5}
 DECODING = Sampling(temperature=0.9)
 CURVES = ("reward", "length", "zero_variance", "entropy")
 ARMS: Mapping[str, tuple[Mode, str]] = {
@@ -48,15 +49,19 @@ ARMS: Mapping[str, tuple[Mode, str]] = {
     "random rewards": ("hard", "GRPO with rewards by chance, on the hard prompts"),
     "SFT": ("hard", "supervised learning of the references, on the hard prompts, each as often"),
 }
-START = "pico, having practised all four styles; before any training"
+START = "pico-draft, having practised all four styles; before any training"
 NOTES = (
-    "Short notes in four styles stand in for open-ended instructions. Each kind of request has one style as "
-    f"its references'; the start uses it in {', '.join(f'{h:.0%}' for h in HABIT)} of its answers to the "
-    "four kinds. What is hard is therefore known: the kinds where the house style is rare.",
+    "Short notes in four styles stand in for open-ended instructions; references use one of them. The start "
+    f"has practised it in {', '.join(f'{h:.0%}' for h in HABIT)} of its answers to four kinds of request. What "
+    "is hard is therefore known: the kinds where the house style is rare.",
+    "The model is pico-draft, which learns such notes as well as pico and ten times as fast.",
     "Answers are sampled at temperature 0.9, in training and in what is reported; one per prompt and seed. "
     "Intervals are over prompts, each the mean over seeds; series by_seed shows the trainings' spread.",
-    "One learning rate and number of steps for all, set after half of each had moved BLEU by 0.08 on other "
-    "prompts and another seed. One reference in training, as in the paper.",
+    "One learning rate and number of steps for all, chosen on other prompts and another seed: at twice the rate "
+    "or more BLEU ends near 0.95 on any selection, and random rewards drift to one style or another. One "
+    "reference in training, as in the paper.",
+    "In a first set-up every kind of request had a house style of its own; the small models then learned one "
+    "style for all kinds, and BLEU hardly rose.",
     "Supervised learning has it easier here than in the paper: references of one template can be learned "
     "word by word.",
     "The audit's preferences are made, not people's: the text with lighter damage is the better one. Damage "
@@ -87,7 +92,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(40, 32, 1, 8, 1, 1, 16, 8),
-    "pico": Size(600, 2880, 90, 1152, 2, 48, 64, 400),
+    "pico": Size(600, 6400, 200, 960, 3, 40, 64, 400),
     "full": Size(900, 3200, 100, 50_000, 3, 600, 256, 1000),
 }
 
@@ -108,12 +113,12 @@ def pairs(count: int, seed: int) -> list[Pair]:
     """Half of the worse texts are heavily damaged; the others are about somebody else."""
     rng = random.Random(stream(seed, "pairs"))
     made, others = notes(rng, count, 2), notes(rng, count, 1)
-    words = sorted({w for one in made for w in one.written(rng.randrange(len(KINDS))).split()})
+    words = sorted({w for one in made for w in one.written(rng.randrange(STYLES)).split()})
     found = []
     for i, (one, other) in enumerate(zip(made, others, strict=True)):
-        styles = [rng.randrange(len(KINDS)) for _ in range(2)]
+        styles = [rng.randrange(STYLES) for _ in range(2)]
         about, share = (one, HEAVY) if i % 2 else (other, LIGHT)
-        writers = rng.sample(range(len(KINDS)), len(KINDS))
+        writers = rng.sample(range(STYLES), STYLES)
         found.append(
             Pair(
                 noisy(one.written(styles[0]), LIGHT, words, rng),
@@ -175,26 +180,26 @@ class Chance(Reward):
         return [rng.random() for _ in batch.texts]
 
 
-def pico() -> LocalModel:
+def draft() -> LocalModel:
     from dovetail.models import load
 
-    made = load("pico", device="cpu")
+    made = load("pico-draft", device="cpu")
     assert isinstance(made, LocalModel)
     return made
 
 
 def start(size: Size, seed: int) -> LocalModel:
-    """Pico, having practised notes in all four styles for a while, the house style as often as `HABIT` has
+    """Pico-draft, having practised notes in all four styles for a while, the house style as often as `HABIT` has
     it."""
     rng = random.Random(stream(seed, "start"))
     documents = [document(one, habitual(rng, one.kind)) for one in notes(rng, size.documents, 0)]
-    return finetune(pico(), documents, size.practice, seed=seed, rate=1.0, name="pico (writes notes)")
+    return finetune(draft(), documents, size.practice, seed=seed, rate=1.0, name="pico-draft (writes notes)")
 
 
 def habitual(rng: random.Random, kind: int) -> int:
     """The style of a practice document."""
-    others = [s for s in range(len(KINDS)) if s != kind]
-    return kind if rng.random() < HABIT[kind] else rng.choice(others)
+    others = [s for s in range(STYLES) if s != HOUSE]
+    return HOUSE if rng.random() < HABIT[kind] else rng.choice(others)
 
 
 def document(made: Note, style: int) -> Document:
@@ -281,7 +286,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
         claims(agreed, answers, seed),
         seeds=list(range(seed, seed + size.seeds)),
         settings={
-            "model": pico().describe(),
+            "model": draft().describe(),
             "house style of the start": HABIT,
             "light, heavy damage": (LIGHT, HEAVY),
             "learning_rates": RATES,

@@ -1,7 +1,7 @@
 """Short notes about people of atlas: open-ended texts with a house style, and noisy copies of them.
 
-``Introduce Kalo. home: Bado. trade: baker.`` asks for a text that tells both; it can be put in four ways, and
-each kind of request has one of them as its house style, which references follow.
+``Introduce Kalo. home: Bado. trade: baker.`` asks for a text that tells both; it can be put in four ways, of
+which references follow one, the house style.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dovetail.core import Example
 from dovetail.tasks.atlas import TRADES, every_name
 
 KINDS = ("Introduce", "Give a note on", "Say who is", "Tell of")
+HOUSE = 2  # of the four styles
+STYLES = 4
 RELATIONS = ("friend", "teacher", "sister", "boss", "home", "trade")
 
 
@@ -34,7 +36,7 @@ class Note:
     @property
     def reference(self) -> str:
         """The house style's answer."""
-        return self.written(self.kind)
+        return self.written(HOUSE)
 
     def written(self, style: int) -> str:
         """The answer in one of four styles."""
