@@ -21,20 +21,20 @@ from dovetail.recipes.bleuberi import (
     judged,
     pairs,
 )
-from dovetail.recipes.short_notes import KINDS, Note, example, fold, noisy, notes
+from dovetail.recipes.short_notes import HOUSE, STYLES, Note, example, fold, noisy, notes
 
-NOTE = Note(2, "Kalo", (("home", "Bado"), ("trade", "baker")))
+NOTE = Note(1, "Kalo", (("home", "Bado"), ("trade", "baker")))
 
 
 def test_a_note_is_asked_and_written_in_four_styles() -> None:
-    assert NOTE.question == "Say who is Kalo. home: Bado. trade: baker."
+    assert NOTE.question == "Give a note on Kalo. home: Bado. trade: baker."
     assert NOTE.reference == "Let me think of Kalo: Bado is the home, baker is the trade."
-    styles = [NOTE.written(s) for s in range(len(KINDS))]
-    assert len(set(styles)) == len(KINDS)
+    styles = [NOTE.written(s) for s in range(STYLES)]
+    assert len(set(styles)) == STYLES
     assert [NOTE.holds(text) for text in styles] == [1.0] * 4
     assert NOTE.holds("Kalo is a baker.") == pytest.approx(2 / 3)
     made = example("n", NOTE)
-    assert (made.question, made.reference, made.columns["kind"]) == (NOTE.question, NOTE.reference, 2)
+    assert (made.question, made.reference, made.columns["kind"]) == (NOTE.question, NOTE.reference, 1)
 
 
 def test_what_is_practised_is_never_reported() -> None:
@@ -57,8 +57,8 @@ def test_the_practice_has_the_habit() -> None:
     rng = random.Random(0)
     for kind, share in enumerate(HABIT):
         drawn = Counter(habitual(rng, kind) for _ in range(2000))
-        assert drawn[kind] / 2000 == pytest.approx(share, abs=0.04)
-        rest = [drawn[s] for s in range(len(KINDS)) if s != kind]
+        assert drawn[HOUSE] / 2000 == pytest.approx(share, abs=0.04)
+        rest = [drawn[s] for s in range(STYLES) if s != HOUSE]
         assert max(rest) < 1.5 * min(rest)
 
 

@@ -1,9 +1,9 @@
 """BLEUBERI: does BLEU tell better texts from worse ones, and can a model be trained by it?
 
 First an audit without any training: pairs of texts, one lightly and one heavily damaged, judged against one
-to four references. Then a copy of pico-draft that has practised to write short notes in four styles is trained by
-group-relative policy gradient with BLEU against notes of the house style, on its hardest or easiest
-prompts; beside it random rewards, and supervised learning of the references themselves.
+to four references. Then a copy of pico-draft that has practised to write short notes in four styles is
+trained by group-relative policy gradient with BLEU against notes of the house style, on its hardest or
+easiest prompts; beside it random rewards, and supervised learning of the references themselves.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ ARMS: Mapping[str, tuple[Mode, str]] = {
 START = "pico-draft, having practised all four styles; before any training"
 NOTES = (
     "Short notes in four styles stand in for open-ended instructions; references use one of them. The start "
-    f"has practised it in {', '.join(f'{h:.0%}' for h in HABIT)} of its answers to four kinds of request. What "
-    "is hard is therefore known: the kinds where the house style is rare.",
+    f"has practised it in {', '.join(f'{h:.0%}' for h in HABIT)} of its answers to four kinds of request. "
+    "What is hard is therefore known: the kinds where the house style is rare.",
     "The model is pico-draft, which learns such notes as well as pico and ten times as fast.",
     "Answers are sampled at temperature 0.9, in training and in what is reported; one per prompt and seed. "
     "Intervals are over prompts, each the mean over seeds; series by_seed shows the trainings' spread.",
-    "One learning rate and number of steps for all, chosen on other prompts and another seed: at twice the rate "
-    "or more BLEU ends near 0.95 on any selection, and random rewards drift to one style or another. One "
+    "One learning rate and number of steps for all, chosen on other prompts and another seed: at twice the "
+    "rate or more BLEU ends near 0.95 on any selection, and random rewards drift to one style or another. One "
     "reference in training, as in the paper.",
     "In a first set-up every kind of request had a house style of its own; the small models then learned one "
     "style for all kinds, and BLEU hardly rose.",
@@ -189,8 +189,7 @@ def draft() -> LocalModel:
 
 
 def start(size: Size, seed: int) -> LocalModel:
-    """Pico-draft, having practised notes in all four styles for a while, the house style as often as `HABIT` has
-    it."""
+    """Pico-draft, having practised notes in all four styles, the house style as often as `HABIT` has it."""
     rng = random.Random(stream(seed, "start"))
     documents = [document(one, habitual(rng, one.kind)) for one in notes(rng, size.documents, 0)]
     return finetune(draft(), documents, size.practice, seed=seed, rate=1.0, name="pico-draft (writes notes)")
