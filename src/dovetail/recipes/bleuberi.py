@@ -58,8 +58,8 @@ NOTES = (
     "Answers are sampled at temperature 0.9, in training and in what is reported; one per prompt and seed. "
     "Intervals are over prompts, each the mean over seeds; series by_seed shows the trainings' spread.",
     "One learning rate and number of steps for all, chosen on other prompts and another seed: at twice the "
-    "rate or more BLEU ends near 0.95 on any selection, and random rewards drift to one style or another. One "
-    "reference in training, as in the paper.",
+    "rate or more BLEU ends near 0.95 on any selection, and random rewards drift to one style or another. "
+    "One reference in training, as in the paper.",
     "In a first set-up every kind of request had a house style of its own; the small models then learned one "
     "style for all kinds, and BLEU hardly rose.",
     "Supervised learning has it easier here than in the paper: references of one template can be learned "
