@@ -353,7 +353,7 @@ SYSTEMS: tuple[System, ...] = (
         arxiv="2505.11080",
         venue="NeurIPS 2025",
         parts=(Part("rewards.bleu", ("Bleu",)),),
-        status="partial",
+        status="works",
     ),
     System(
         id="laser",
