@@ -387,7 +387,7 @@ SYSTEMS: tuple[System, ...] = (
             Part("training.data.query_reformulation", ("QueryReformulation",)),
         ),
         extras=("retrieval",),
-        status="partial",
+        status="works",
     ),
     System(
         id="rlvr-world",
