@@ -69,7 +69,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(32, 1, 1, 1, 16, 3),
-    "pico": Size(6400, 200, 2, 20, 64, 100),
+    "pico": Size(5120, 160, 2, 16, 64, 100),
     "full": Size(12800, 400, 5, 200, 128, 500),
 }
 
