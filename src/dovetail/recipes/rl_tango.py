@@ -71,20 +71,21 @@ LAST = (
     "zo",
     "zor",
 )
-SHORT, LONG = (2, 4), (4, 6)
+PRACTISED, ASKED = (2, 5), (3, 5)
 LAYOUT = Layout("", "", "", "So", "yes", "no", "{problem}\n{solution}\nIs each step right?")
-GROUP, MOST_TOKENS = 5, 90
-RATE = 1e-4
+GROUP, MOST_TOKENS = 5, 80
+RATE = 2e-4
 ARMS = ("GRPO", "Tango", "Tango, frozen verifier")
 DESCRIPTIONS = {
-    "start": "pico, having practised short lists; before training",
+    "start": "pico, having practised; before training",
     "GRPO": "outcomes alone",
     "Tango": "outcomes and the judgments of a verifier that learns in turn",
     "Tango, frozen verifier": "likewise; the verifier stays as it is",
 }
 NOTES = (
-    "Both starts are made, not found: pico practised solving lists of two to four names, and judging "
-    "solutions of such lists with planted mistakes. Training and test are on lists of four to six.",
+    "Both starts are made, not found: pico practised solving lists of two to five names, and judging "
+    "solutions of such lists with planted mistakes, for fixed numbers of steps. Training and test are on "
+    "lists of three to five.",
     "The verifier is paid by its final verdict and layout alone; gold step labels only measure it.",
     "alpha begins at 0.5, the paper's value for REINFORCE++; its 0.1 for GRPO is meant for 200 steps.",
     "Verifiers are compared on the same solutions of the untrained generator. F1 is that of ProcessBench: "
@@ -114,7 +115,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(32, 1, 1, 1, 1, 10, 1, 10, 4, 4),
-    "pico": Size(3200, 60, 80, 2, 24, 60, 6, 60, 200, 200),
+    "pico": Size(3840, 120, 120, 2, 16, 40, 5, 40, 200, 150),
     "full": Size(12800, 200, 200, 5, 300, 255, 40, 255, 1000, 1000),
 }
 
@@ -187,9 +188,9 @@ def mistaken(rng: random.Random, letters: Sequence[str]) -> list[str]:
 
 
 def starts(size: Size, seed: int) -> tuple[LocalModel, LocalModel]:
-    """The generator and the verifier, having practised short lists."""
+    """The generator and the verifier, having practised."""
     rng = random.Random(stream(seed, "mistakes"))
-    practice = lists(size.documents, SHORT, seed, "practice")
+    practice = lists(size.documents, PRACTISED, seed, "practice")
     solve = [
         Document(
             ({"role": "user", "content": e.question},),
@@ -204,7 +205,7 @@ def starts(size: Size, seed: int) -> tuple[LocalModel, LocalModel]:
         asked = {"role": "user", "content": LAYOUT.ask(e.question, written)}
         judge.append(Document((asked,), judged(e, written), thinking=False))
     return (
-        finetune(pico(), solve, size.generator_steps, seed=seed, name="pico (generator)"),
+        finetune(pico(), solve, size.generator_steps, seed=seed, rate=1.0, name="pico (generator)"),
         finetune(pico(), judge, size.verifier_steps, seed=seed, rate=1.0, name="pico (verifier)"),
     )
 
@@ -306,14 +307,14 @@ def tango(
 def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     """Trains every arm from the same start; each finished training is kept, so a killed run goes on."""
     size, folder = SIZES[scale], f"runs/recipes/{scale}/rl-tango"
-    asked = lists(size.reported, LONG, seed, "reported")
-    pool = lists(size.steps * size.batch // GROUP, LONG, seed, "train")
+    asked = lists(size.reported, ASKED, seed, "reported")
+    pool = lists(size.steps * size.batch // GROUP, ASKED, seed, "train")
     begin = cache(lambda: starts(size, seed))
     base = {**asdict(size), "start": seed}
 
     def before() -> Any:
         generator, verifier = begin()
-        solved = lists(size.judged, LONG, seed, "judged")
+        solved = lists(size.judged, ASKED, seed, "judged")
         texts = written(generator, solved, seed)
         own = written(generator, asked, seed)
         return {
@@ -333,7 +334,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "curves": {c: generated.curve(c)[1] for c in ("reward", "zero_variance", "length")},
         }
         if name == "Tango":
-            solved = lists(size.judged, LONG, seed, "judged")
+            solved = lists(size.judged, ASKED, seed, "judged")
             found["verdicts"] = verdicts(verifier, solved, texts, seed)
             found["curves"]["verifier reward"] = verified.curve("reward")[1]
         return found
@@ -351,8 +352,8 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
         seeds=list(range(seed, seed + size.seeds)),
         settings={
             "model": pico().describe(),
-            "names of practice": SHORT,
-            "names": LONG,
+            "names of practice": PRACTISED,
+            "names": ASKED,
             "learning_rate": RATE,
             "group": GROUP,
             "max_new_tokens": MOST_TOKENS,
