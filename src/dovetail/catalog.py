@@ -401,7 +401,7 @@ SYSTEMS: tuple[System, ...] = (
             Part("benchmarks.text_worlds", ("TextWorlds",)),
             Part("rewards.frames", ("frame_reward", "repetition_rate")),
         ),
-        status="partial",
+        status="works",
     ),
     System(
         id="univg-r1",
