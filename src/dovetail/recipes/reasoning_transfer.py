@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -72,7 +72,7 @@ SIZES: dict[Scale, Size] = {
         fitted=(1, 4, 12),
         checked=(2, 8, 16),
     ),
-    "pico": Size(examples=250, tuning=40, timed=24, steps=30, times=4, repeats=9, rounds=4),
+    "pico": Size(examples=250, tuning=40, timed=24, steps=30, times=4, repeats=9, rounds=2),
     "full": Size(examples=3000, tuning=300, timed=300, steps=1000, times=4, repeats=9, rounds=9),
 }
 
@@ -149,10 +149,11 @@ def latency(
     series: dict[str, object] = {}
     fitted: dict[str, LatencyModel] = {}
     models = {"small": small, "large": large}
-    # Fitted to and checked on in turns: a slow spell of the machine slows both.
     pairs = zip(product((24, 96), size.fitted), product((48, 160), size.checked), strict=True)
-    taken = profiles(models, [setting for pair in pairs for setting in pair], size.repeats)
-    checked = {name: found[1::2] for name, found in taken.items()}
+    settings = [setting for pair in pairs for setting in pair]
+    found = profiles([(model, *setting) for setting in settings for model in models.values()], size.repeats)
+    taken = {name: found[place :: len(models)] for place, name in enumerate(models)}
+    checked = {name: own[1::2] for name, own in taken.items()}
     for name, tested in checked.items():
         fitted[name] = fit_latency_model(taken[name][::2])
         r2 = r_squared(fitted[name], tested, seed)
@@ -193,15 +194,21 @@ def latency(
     return arms, claims, series
 
 
-def profiles(
-    models: Mapping[str, LocalModel], settings: Sequence[tuple[int, int]], repeats: int
-) -> dict[str, list[LatencyProfile]]:
-    """Every setting of (text, output) tokens, both models in turn on each."""
-    taken: dict[str, list[LatencyProfile]] = {name: [] for name in models}
-    for text, output in settings:
-        for name, model in models.items():
-            taken[name].append(latency_profile(model, text, output, repeats=repeats, warmup=1))
-    return taken
+def profiles(jobs: Sequence[tuple[LocalModel, int, int]], rounds: int) -> list[LatencyProfile]:
+    """Of every job (model, text tokens, output tokens) the median of the rounds.
+
+    A round takes every job once: a slow spell of the machine then falls on all of them, and not on one.
+    """
+    taken: list[list[LatencyProfile]] = [[] for _ in jobs]
+    for turn in range(rounds):
+        for own, (model, text, output) in zip(taken, jobs, strict=True):
+            own.append(latency_profile(model, text, output, repeats=1, warmup=0 if turn else 1))
+    return [_median(own) for own in taken]
+
+
+def _median(of: Sequence[LatencyProfile]) -> LatencyProfile:
+    total, prefill = (float(np.median([getattr(p, n) for p in of])) for n in ("total_s", "prefill_s"))
+    return replace(of[0], total_s=total, prefill_s=prefill)
 
 
 def coefficients(fitted: LatencyModel) -> dict[str, Figure | float]:
@@ -233,9 +240,9 @@ def break_even(
     """Predicted and measured: the small model is timed at lengths around the predicted one, and the length
     at which it takes as long as the large one with ``tokens`` is read off between them."""
     predicted = break_even_tokens(fitted["small"], fitted["large"], tokens, TEXT)
-    target = latency_profile(large, TEXT, tokens, repeats=size.repeats, warmup=1).total_s
     lengths = sorted({max(1, round(predicted * f)) for f in (0.5, 0.75, 1.0, 1.25, 1.5)})
-    taken = [latency_profile(small, TEXT, n, repeats=size.repeats, warmup=1).total_s for n in lengths]
+    jobs = [(large, TEXT, tokens), *((small, TEXT, n) for n in lengths)]
+    target, *taken = (p.total_s for p in profiles(jobs, size.repeats))
     # seconds must rise for interpolation; a length beyond the last counts as the last: an error of 50%
     return {
         "predicted": float(predicted),
