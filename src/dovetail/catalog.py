@@ -284,7 +284,7 @@ SYSTEMS: tuple[System, ...] = (
             Part("decoding.reasoning_transfer", ("ReasoningTransfer",)),
             Part("decoding.latency", ("LatencyModel", "fit_latency_model", "break_even_tokens")),
         ),
-        status="partial",
+        status="works",
     ),
     System(
         id="videoauto-r1",
