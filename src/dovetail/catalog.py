@@ -333,7 +333,7 @@ SYSTEMS: tuple[System, ...] = (
             Part("prompting.prior_prompts", ("PriorPrompt",)),
             Part("rewards.tagged_format", ("TaggedFormat",)),
         ),
-        status="partial",
+        status="works",
     ),
     System(
         id="icl-speech",
@@ -427,7 +427,7 @@ SYSTEMS: tuple[System, ...] = (
             Part("training.data.boundary_aware", ("BoundaryAware",)),
             Part("rewards.boundary", ("BoundaryReward",)),
         ),
-        status="partial",
+        status="works",
     ),
     System(
         id="rl-tango",
