@@ -440,7 +440,7 @@ SYSTEMS: tuple[System, ...] = (
             Part("training.tango", ("Tango", "AlphaSchedule", "ClassBalancer")),
             Part("rewards.verification", ("VerifierReward", "Layout")),
         ),
-        status="partial",
+        status="works",
     ),
     System(
         id="ccl",
