@@ -1,10 +1,11 @@
 """RLVR-World: a world model trained further by likelihood, or by the metric of the next state it predicts.
 
 A difference can be written in more than one way: the objects that change, or these and all others, which the
-metric does not mind. A copy of pico has practised on both, mixed, until it is right in part. From there it
-learns from the same transitions in as many steps: by likelihood of true differences, written in both ways or
-in the shorter one alone, and by group-relative policy gradient under the two rewards of the paper. Cases in
-which something changes and in which nothing does are reported apart.
+metric does not mind. A copy of pico has practised the shorter way, and then for a while both, mixed; it is
+right in part, and more often in the shorter way. From there it learns from the same transitions in as many
+steps: by likelihood of true differences, written in both ways or in the shorter one alone, and by
+group-relative policy gradient under the two rewards of the paper. Cases in which something changes and in
+which nothing does are reported apart.
 """
 
 from __future__ import annotations
@@ -46,9 +47,12 @@ DESCRIPTIONS = {
 NOTES = (
     "Transitions of a household of three objects stand in for ByteSized32; differences are written in lines "
     "and without reasoning.",
-    "The start is made, not found: pico practised on true differences, three in five of which name all "
-    "objects, as models that are asked for a difference often do; a longer one is more often wrong "
-    "somewhere. All arms go on from it with the same transitions, none of which it practised on.",
+    "The start is made, not found: pico practised on true differences, at the end on a mix in which three in "
+    "five name all objects, as models that are asked for a difference often do. All arms go on from it with "
+    "the same transitions, none of which it practised on.",
+    "A first set-up failed: its start had practised both ways from the beginning, and was as often right in "
+    "one as in the other (0.39 and 0.45); in as many steps as here neither reward moved it from its 0.42, "
+    "nor did likelihood training, but for that on the shorter way (0.49).",
     "Answers are sampled at temperature 1, one per question and seed; greedy answers are shown besides. "
     "Intervals are over questions, each the mean over the seeds.",
 )
@@ -56,11 +60,12 @@ NOTES = (
 
 @dataclass(frozen=True)
 class Size:
-    """Documents and steps of the start; seeds; steps and completions of the training; transitions of each
-    kind that are reported."""
+    """Documents and steps of the start, and of these the steps on both ways of writing; seeds; steps and
+    completions of the training; transitions of each kind that are reported."""
 
     documents: int
     start_steps: int
+    mixed_steps: int
     seeds: int
     steps: int
     batch: int
@@ -68,9 +73,9 @@ class Size:
 
 
 SIZES: dict[Scale, Size] = {
-    "smoke": Size(32, 1, 1, 1, 16, 3),
-    "pico": Size(5120, 160, 2, 16, 64, 100),
-    "full": Size(12800, 400, 5, 200, 128, 500),
+    "smoke": Size(64, 2, 1, 1, 1, 16, 3),
+    "pico": Size(6080, 190, 40, 2, 16, 64, 100),
+    "full": Size(12800, 400, 80, 5, 200, 128, 500),
 }
 
 
@@ -102,12 +107,25 @@ def imitated(asked: Sequence[Example], whole: float, seed: int) -> list[Example]
 
 
 def start(practice: Sequence[Example], size: Size, seed: int) -> LocalModel:
-    """Pico, having practised for a while."""
-    documents = [
-        Document((e.messages[0].as_dict(),), str(e.columns["completion"]), thinking=False)
-        for e in imitated(practice, WHOLE, seed)
-    ]
-    return finetune(pico(), documents, size.start_steps, seed=seed, rate=1.0, name="pico (world model)")
+    """Pico, having practised what changes, and then a while on both ways of writing it."""
+
+    def documents(asked: Sequence[Example], whole: float) -> list[Document]:
+        return [
+            Document((e.messages[0].as_dict(),), str(e.columns["completion"]), thinking=False)
+            for e in imitated(asked, whole, seed)
+        ]
+
+    first = size.start_steps - size.mixed_steps
+    cut = len(practice) * first // size.start_steps
+    model = finetune(pico(), documents(practice[:cut], 0.0), first, seed=seed, rate=1.0)
+    return finetune(
+        model,
+        documents(practice[cut:], WHOLE),
+        size.mixed_steps,
+        seed=seed,
+        decay=0.8,
+        name="pico (world model)",
+    )
 
 
 def answered(model: LocalModel, asked: Sequence[Example], seed: int) -> dict[str, Any]:
@@ -147,7 +165,7 @@ def trained(model: LocalModel, pool: Sequence[Example], name: str, size: Size, s
 def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     """Trains every arm from the same start; each finished training is kept, so a killed run goes on."""
     size, folder = SIZES[scale], f"runs/recipes/{scale}/rlvr-world"
-    asked = [e for c in (1.0, 0.0) for e in transitions(size.reported, seed + 777, changed=c)]
+    asked = [e for c in (1.0, 0.0) for e in transitions(size.reported, seed + 1777, changed=c)]
     practice = transitions(size.documents, seed, asked)
     pool = transitions(size.steps * size.batch, seed + 1000, [*asked, *practice])
     begin = cache(lambda: start(practice, size, seed))
