@@ -414,7 +414,7 @@ SYSTEMS: tuple[System, ...] = (
             Part("rewards.grounding", ("BoxIoU", "BoxFormat")),
             Part("training.objectives.difficulty", ("DifficultyWeights",)),
         ),
-        status="partial",
+        status="works",
     ),
     System(
         id="barrel",
