@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dovetail import catalog
+from dovetail import catalog, recipes
 from dovetail.catalog import SYSTEMS
 from dovetail.core import BadData
 from dovetail.recipes import docs
@@ -58,7 +58,8 @@ def test_a_new_page_comes_from_the_template_and_keeps_what_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A system that works gets a page; its tables follow the result file, its prose stays."""
-    for name in ("README.md", "docs/methods/index.md", "src/dovetail/decoding/soft_thinking.py"):
+    own = (f"docs/{id}.md" for id in recipes.OWN)
+    for name in ("README.md", "docs/methods/index.md", "src/dovetail/decoding/soft_thinking.py", *own):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "results").mkdir()
