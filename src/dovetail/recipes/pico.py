@@ -19,7 +19,7 @@ from dovetail.models.local import LocalModel
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 
 # Questions, in multiples of the scale's: greedy and pass@8 of sums lie closest to their bound.
-TASKS = {"chain-sum": 3, "countdown": 1, "atlas-multihop": 1}
+TASKS = {"chain-sum": 6, "countdown": 1, "atlas-multihop": 1}
 MEMORY_TASKS = ("atlas-facts", "atlas-unknown")
 SAMPLES = 8
 LIMITS = Limits(max_new_tokens=400)
