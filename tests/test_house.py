@@ -98,6 +98,13 @@ def test_no_path_of_a_machine_in_tracked_files() -> None:
     assert found == []
 
 
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest imports them by name alone, except those in packages, and leaves the second one out."""
+    files = [path for path in ROOT.glob("tests/**/test_*.py") if not (path.parent / "__init__.py").is_file()]
+    names = [path.name for path in files]
+    assert sorted(set(names)) == sorted(names), {n for n in names if names.count(n) > 1}
+
+
 def test_the_wheel_is_complete(tmp_path: Path) -> None:
     """Embedded models, report assets, results and the type marker are in what users install."""
     pytest.importorskip("hatchling", reason="the dev extra brings it")
