@@ -25,7 +25,7 @@ install: $(VENV)/.installed  ## .venv with dovetail
 dev: $(VENV)/.dev  ## .venv with dovetail and what the tests need
 
 compare: $(VENV)/.installed  ## four ways to decode, compared with pico on chain-sum; the report in runs/compare
-	$(BIN)/dovetail compare --model pico --task chain-sum --limit 200 --out runs/compare $(ARMS)
+	$(BIN)/dovetail compare --model pico --task chain-sum --limit 200 --out runs/compare --overwrite $(ARMS)
 
 train: $(VENV)/.installed  ## GRPO on pico, accuracy on held-out sums before and after; the report in runs/train
 	$(BIN)/dovetail train examples/chain-sum.toml --out runs/train --overwrite
