@@ -16,10 +16,9 @@ from dovetail.recipes.ccl import (
     hidden,
     hinted,
     parts,
-    problems,
     with_difficulty,
 )
-from dovetail.recipes.word_sums import word_sum
+from dovetail.recipes.word_sums import word_sum, word_sum_examples
 from dovetail.training.data import CustomizedCurriculum, GuidedPrompting
 
 
@@ -40,7 +39,7 @@ def test_ways_differ_in_their_data_only() -> None:
 
 
 def test_guided_problems_are_asked_as_the_start_has_practised() -> None:
-    [asked] = problems(8, 0, 0, "train")[-1:]
+    [asked] = word_sum_examples(8, CHANGES, 0, 0, "train")[-1:]
     found = {asked.id: {"accuracy": 0.0, "hint_steps": 4, "hint_accuracy": 0.5}}
     [hints, _] = parts(WAYS[-1], 30)
     [made] = hints.examples(with_difficulty([asked], found), 0)
@@ -53,7 +52,7 @@ def test_guided_problems_are_asked_as_the_start_has_practised() -> None:
 
 
 def test_hard_problems_are_asked_with_hints_too() -> None:
-    asked = problems(8, 2, 0, "reported")
+    asked = word_sum_examples(8, CHANGES, 2, 0, "reported")
     made = hinted(asked)
     assert [e.columns["changes"] for e in made] == [6, 7, 8]
     assert [e.question.count("=") for e in made] == [5, 6, 6]

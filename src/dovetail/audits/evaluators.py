@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from dovetail.core import Figure, InvalidValue
 from dovetail.core.statistics import mean, wilson
 from dovetail.rewards.base import Batch
-from dovetail.rewards.ensemble import paid_by
+from dovetail.rewards.members import paid_by
 
 Change = Callable[[str], str]
 

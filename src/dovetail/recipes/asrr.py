@@ -21,6 +21,7 @@ from dovetail.models.local import LocalModel
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.kept import kept
+from dovetail.recipes.pico_model import pico
 from dovetail.rewards import AdaptiveSelfRecovery
 from dovetail.training import Run, evaluate, train
 from dovetail.training.objectives import PolicyGradient
@@ -134,14 +135,6 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "curves": curves,
         },
     )
-
-
-def pico() -> LocalModel:
-    from dovetail.models import load
-
-    made = load("pico", device="cpu")
-    assert isinstance(made, LocalModel)
-    return made
 
 
 def sums() -> dict[str, Task]:

@@ -25,6 +25,7 @@ from dovetail.models.local import LocalModel
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.kept import kept, kept_model
+from dovetail.recipes.pico_model import pico
 from dovetail.rewards import BoundaryReward, Correct
 from dovetail.tasks.atlas import OPEN_BOOK_RELATIONS, Fact, World, ask
 from dovetail.training import train
@@ -155,14 +156,6 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "by_seed": {name: [Answers.of([r]).point() for r in runs] for name, runs in found.items()},
         },
     )
-
-
-def pico() -> LocalModel:
-    from dovetail.models import load
-
-    made = load("pico", device="cpu")
-    assert isinstance(made, LocalModel)
-    return made
 
 
 def start(world: World, steps: int, seed: int) -> LocalModel:

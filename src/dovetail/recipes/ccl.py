@@ -23,7 +23,8 @@ from dovetail.models.local import LocalModel
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.kept import kept
-from dovetail.recipes.word_sums import WordSum, example, thought, word_sums
+from dovetail.recipes.pico_model import pico
+from dovetail.recipes.word_sums import WordSum, thought, word_sum_examples, word_sums
 from dovetail.rewards import Correct
 from dovetail.tasks.scorers import Numeric
 from dovetail.training import Run, train
@@ -72,19 +73,6 @@ SIZES: dict[Scale, Size] = {
     "pico": Size({"GRPO": 2, "SFT": 1}, 960, 30, 150, 8, 30, {"GRPO": 64, "SFT": 32}, 30),
     "full": Size({"GRPO": 5, "SFT": 5}, 3200, 100, 800, 16, 120, {"GRPO": 128, "SFT": 32}, 200),
 }
-
-
-def pico() -> LocalModel:
-    from dovetail.models import load
-
-    made = load("pico", device="cpu")
-    assert isinstance(made, LocalModel)
-    return made
-
-
-def problems(count: int, fold: int, seed: int, name: str) -> list[Example]:
-    made = word_sums(random.Random(stream(seed, name)), count, CHANGES, fold)
-    return [example(f"{name}-{i}", one) for i, one in enumerate(made)]
 
 
 def start(size: Size, seed: int) -> LocalModel:
@@ -163,7 +151,7 @@ def hinted(asked: Sequence[Example]) -> list[Example]:
 def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     """Trains every way from the same start; each finished training is kept, so a killed run goes on."""
     size, folder = SIZES[scale], f"runs/recipes/{scale}/ccl"
-    asked = problems(size.reported * len(CHANGES), 2, seed, "reported")
+    asked = word_sum_examples(size.reported * len(CHANGES), CHANGES, 2, seed, "reported")
     begin = cache(lambda: start(size, seed))
     base = {**asdict(size), "start": seed}
 
@@ -172,7 +160,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
 
     found: dict[str, list[Any]] = {"start": [kept(folder, {**base, "what": "start"}, untrained)]}
     learned = kept(folder, {**base, "what": "difficulty"}, lambda: difficulty(begin(), size, seed))
-    every = with_difficulty(problems(size.problems, 0, seed, "train"), learned)
+    every = with_difficulty(word_sum_examples(size.problems, CHANGES, 0, seed, "train"), learned)
     pool = [
         e for e in every if e.columns["accuracy"] < 1
     ]  # for all ways: what is always solved teaches nothing
@@ -219,7 +207,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
 def difficulty(model: LocalModel, size: Size, seed: int) -> dict[str, dict[str, float]]:
     """Columns of each problem: the model's success rate, and the shortest hint that helped."""
     ask = sampler(model, Numeric(), size.samples, max_new_tokens=MOST_TOKENS, seed=seed)
-    found = measured(ask, problems(size.problems, 0, seed, "train"), template=TEMPLATE)
+    found = measured(ask, word_sum_examples(size.problems, CHANGES, 0, seed, "train"), template=TEMPLATE)
     names = ("accuracy", "hint_steps", "hint_accuracy")
     return {e.id: {n: e.columns[n] for n in names if n in e.columns} for e in found}
 

@@ -23,7 +23,8 @@ from dovetail.models.local import LocalModel
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.kept import kept
-from dovetail.recipes.word_sums import WordSum, example, thought, word_sums
+from dovetail.recipes.pico_model import pico
+from dovetail.recipes.word_sums import WordSum, example, thought, word_sum_examples, word_sums
 from dovetail.rewards import CorrectOrRefused
 from dovetail.rewards.refusal import REFUSAL, answerable, categorize
 from dovetail.tasks.atlas import World
@@ -80,19 +81,6 @@ SIZES: dict[Scale, Size] = {
 }
 
 
-def pico() -> LocalModel:
-    from dovetail.models import load
-
-    made = load("pico", device="cpu")
-    assert isinstance(made, LocalModel)
-    return made
-
-
-def questions(count: int, fold: int, seed: int, name: str) -> list[Example]:
-    made = word_sums(random.Random(stream(seed, name)), count, CHANGES, fold)
-    return [example(f"{name}-{i}", one) for i, one in enumerate(made)]
-
-
 def sets(count: int, fold: int, seed: int) -> dict[str, list[Example]]:
     """What is asked: answerable questions, unanswerable ones by the ways of the mix, by the way that is kept
     out of it, and about names that pico has never heard."""
@@ -100,9 +88,9 @@ def sets(count: int, fold: int, seed: int) -> dict[str, list[Example]]:
         "unanswerable": SyntheticUnanswerableMath(criteria=SEEN),
         "unseen": SyntheticUnanswerableMath(criteria=(UNSEEN,)),
     }
-    found = {"answerable": questions(count, fold, seed, "answerable")}
+    found = {"answerable": word_sum_examples(count, CHANGES, fold, seed, "answerable")}
     for name, source in rewritten.items():
-        found[name] = source.rewrite_all(questions(count, fold, seed, name), seed)[0]
+        found[name] = source.rewrite_all(word_sum_examples(count, CHANGES, fold, seed, name), seed)[0]
     rng, world = random.Random(stream(seed, "strangers", fold)), World(seed=0)
     asked = dict.fromkeys(atlas_unknown(rng, "terse", world).question for _ in range(count))
     found["strangers"] = [Example.ask(f"stranger-{i}", q) for i, q in enumerate(asked)]
@@ -141,7 +129,7 @@ def document(asked: Example, made: WordSum, refuses: bool) -> Document:
 def trained(model: LocalModel, ratio: float, size: Size, seed: int, rate: float = RATE) -> Run:
     run: Run = train(
         model,
-        questions(size.steps * size.batch // GROUP, 0, seed + 1, "train"),
+        word_sum_examples(size.steps * size.batch // GROUP, CHANGES, 0, seed + 1, "train"),
         objective=PolicyGradient(group_size=GROUP),
         rewards=[CorrectOrRefused("numeric")],
         data=UnanswerableMix(ratio, SyntheticUnanswerableMath(criteria=SEEN)),

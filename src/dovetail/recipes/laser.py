@@ -20,6 +20,7 @@ from dovetail.models.local import LocalModel
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.kept import kept
+from dovetail.recipes.pico_model import pico
 from dovetail.rewards import Efficient, Kimi, L1Max, Laser, LaserD, LaserDE, Reward, Truncation
 from dovetail.training import Run, evaluate, train
 from dovetail.training.objectives import PolicyGradient
@@ -149,14 +150,6 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "curves": {n: [r["curves"] for r in runs] for n, runs in found.items() if n != "start"},
         },
     )
-
-
-def pico() -> LocalModel:
-    from dovetail.models import load
-
-    made = load("pico", device="cpu")
-    assert isinstance(made, LocalModel)
-    return made
 
 
 def start(steps: int, seed: int) -> LocalModel:

@@ -23,6 +23,7 @@ from dovetail.prompting.prior_prompts import CONTENTS, NONE
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.kept import kept, kept_model
+from dovetail.recipes.pico_model import pico
 from dovetail.rewards import Correct, TaggedFormat
 from dovetail.rewards.tagged_format import WEIGHTS
 from dovetail.training import Run, evaluate, train
@@ -127,14 +128,6 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
 
 def arm_name(kind: str, style: str) -> str:
     return f"{kind} {style}"
-
-
-def pico() -> LocalModel:
-    from dovetail.models import load
-
-    made = load("pico", device="cpu")
-    assert isinstance(made, LocalModel)
-    return made
 
 
 # --- the start ------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from dovetail.models.local import LocalModel
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.kept import kept
+from dovetail.recipes.pico_model import pico
 from dovetail.rewards import Correct
 from dovetail.rewards.verification import Layout
 from dovetail.training import Settings
@@ -118,14 +119,6 @@ SIZES: dict[Scale, Size] = {
     "pico": Size(3840, 120, 100, 1, 14, 40, 4, 40, 150, 100),
     "full": Size(12800, 200, 200, 5, 300, 255, 40, 255, 1000, 1000),
 }
-
-
-def pico() -> LocalModel:
-    from dovetail.models import load
-
-    made = load("pico", device="cpu")
-    assert isinstance(made, LocalModel)
-    return made
 
 
 # --- lists of names ----------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from dovetail.models.local import LocalModel
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.kept import kept
+from dovetail.recipes.pico_model import pico
 from dovetail.rewards import TransitionMetric
 from dovetail.rewards.world_notation import write_object
 from dovetail.training import Run, evaluate, train
@@ -77,14 +78,6 @@ SIZES: dict[Scale, Size] = {
     "pico": Size(6080, 190, 40, 2, 16, 64, 100),
     "full": Size(12800, 400, 80, 5, 200, 128, 500),
 }
-
-
-def pico() -> LocalModel:
-    from dovetail.models import load
-
-    made = load("pico", device="cpu")
-    assert isinstance(made, LocalModel)
-    return made
 
 
 def transitions(count: int, seed: int, known: Sequence[Example] = (), changed: float = 0.5) -> list[Example]:

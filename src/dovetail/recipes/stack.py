@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from dovetail.core import Claim, Example, Figure, Limits
+from dovetail.core import Claim, Difference, Example, Figure, Limits
 from dovetail.core.seeds import stream
 from dovetail.core.statistics import mean, paired_difference, paired_ratio
 from dovetail.decoding import Sampling
@@ -26,7 +26,8 @@ from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.kept import kept
 from dovetail.recipes.leaky import LEAK, Verdict
-from dovetail.recipes.word_sums import WordSum, example, thought, word_sums
+from dovetail.recipes.pico_model import pico
+from dovetail.recipes.word_sums import WordSum, example, thought, word_sum_examples, word_sums
 from dovetail.rewards import Correct, CorrectOrRefused, LaserD, Reward
 from dovetail.rewards.refusal import REFUSAL, answerable, categorize
 from dovetail.tasks.scorers import Numeric
@@ -85,7 +86,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     before = kept(folder, {**key, "what": "start"}, lambda: prepared(begin(), asked, size, seed))
     learned = [
         Example.ask(e.id, e.question, e.reference, **{**e.columns, "accuracy": before["difficulty"][e.id]})
-        for e in questions(size.steps * size.batch // GROUP, 0, seed, "train")
+        for e in word_sum_examples(size.steps * size.batch // GROUP, CHANGES, 0, seed, "train")
     ]
 
     def arm(name: str, own: int) -> Any:
@@ -131,23 +132,10 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
 # --- what is asked --------------------------------------------------------------------------------------
 
 
-def pico() -> LocalModel:
-    from dovetail.models import load
-
-    made = load("pico", device="cpu")
-    assert isinstance(made, LocalModel)
-    return made
-
-
-def questions(count: int, fold: int, seed: int, name: str) -> list[Example]:
-    made = word_sums(random.Random(stream(seed, name)), count, CHANGES, fold)
-    return [example(f"{name}-{i}", one) for i, one in enumerate(made)]
-
-
 def sets(count: int, seed: int) -> dict[str, list[Example]]:
     """Reported questions, answerable and unanswerable, in no training."""
-    found = {"answerable": questions(count, 2, seed, "answerable")}
-    others = questions(count, 2, seed, "unanswerable")
+    found = {"answerable": word_sum_examples(count, CHANGES, 2, seed, "answerable")}
+    others = word_sum_examples(count, CHANGES, 2, seed, "unanswerable")
     found["unanswerable"] = SyntheticUnanswerableMath().rewrite_all(others, seed)[0]
     return {k: [replace(e, messages=instructed(e.messages)) for e in es] for k, es in found.items()}
 
@@ -187,7 +175,11 @@ def prepared(
     ask = sampler(model, Numeric(), size.samples, max_new_tokens=MOST_TOKENS, seed=seed)
     count = size.steps * size.batch // GROUP
     known = measured(
-        ask, [replace(e, messages=instructed(e.messages)) for e in questions(count, 0, seed, "train")]
+        ask,
+        [
+            replace(e, messages=instructed(e.messages))
+            for e in word_sum_examples(count, CHANGES, 0, seed, "train")
+        ],
     )
     return {
         **first,
@@ -320,7 +312,17 @@ class Answers:
 
 def claims(found: Mapping[str, Answers], seed: int) -> list[Claim]:
     """Each part's effect in the stack (with it against without it), and alone (against no part)."""
-    made = []
+    made: list[Claim] = []
+
+    def state(
+        text: str, found: Figure | Difference, base: Sequence[float], main: bool, **bounds: float
+    ) -> None:
+        paper, value = "no figure of a stack", mean(base).value
+        made.append(Claim(text, paper, found.value, found.interval, value, main=main, **bounds))
+
+    def difference(ours: Sequence[float], other: Sequence[float]) -> Difference:
+        return paired_difference(ours, other, scale=1.0, seed=seed)
+
     for where, main in (("in the stack", True), ("alone", False)):
         pairs = {
             part: (found["stack"], found[f"stack without {part}"])
@@ -329,43 +331,28 @@ def claims(found: Mapping[str, Answers], seed: int) -> list[Claim]:
             for part in PARTS
         }
         ours, other = pairs["laser-d"]
-        shorter = paired_ratio(ours.tokens, other.tokens, seed=seed)
-        made.append(
-            Claim(
-                f"LASER-D, {where}: answers take at most 90% of the tokens",
-                "no figure of a stack",
-                shorter.value,
-                shorter.interval,
-                mean(other.tokens).value,
-                at_most=0.9,
-                main=main,
-            )
+        state(
+            f"LASER-D, {where}: answers take at most 90% of the tokens",
+            paired_ratio(ours.tokens, other.tokens, seed=seed),
+            other.tokens,
+            main,
+            at_most=0.9,
         )
         ours, other = pairs["mix"]
-        kept_refusals = paired_difference(ours.refused, other.refused, scale=1.0, seed=seed)
-        made.append(
-            Claim(
-                f"a tenth unanswerable, {where}: at least 5 points more of such questions are refused",
-                "no figure of a stack",
-                kept_refusals.value,
-                kept_refusals.interval,
-                mean(other.refused).value,
-                at_least=0.05,
-                main=main,
-            )
+        state(
+            f"a tenth unanswerable, {where}: at least 5 points more of such questions are refused",
+            difference(ours.refused, other.refused),
+            other.refused,
+            main,
+            at_least=0.05,
         )
         ours, other = pairs["curriculum"]
-        longer = paired_difference(ours.long, other.long, scale=1.0, seed=seed)
-        made.append(
-            Claim(
-                f"curriculum, {where}: sums of {LONG} to {CHANGES[-1]} changes are no less often right",
-                "no figure of a stack",
-                longer.value,
-                longer.interval,
-                mean(other.long).value,
-                at_least=0.0,
-                main=main,
-            )
+        state(
+            f"curriculum, {where}: sums of {LONG} to {CHANGES[-1]} changes are no less often right",
+            difference(ours.long, other.long),
+            other.long,
+            main,
+            at_least=0.0,
         )
         arm = "stack, leaky judge" if main else "leaky judge"
         alarms = [float(a is not None) for a in found[arm].alarms]
@@ -390,16 +377,11 @@ def claims(found: Mapping[str, Answers], seed: int) -> list[Claim]:
             main=True,
         )
     )
-    cost = paired_difference(found["stack"].right, found["none"].right, scale=1.0, seed=seed)
-    made.append(
-        Claim(
-            "the stack is at most 5 points less accurate than training with no part",
-            "no figure of a stack",
-            cost.value,
-            cost.interval,
-            mean(found["none"].right).value,
-            at_least=-0.05,
-            main=True,
-        )
+    state(
+        "the stack is at most 5 points less accurate than training with no part",
+        difference(found["stack"].right, found["none"].right),
+        found["none"].right,
+        main=True,
+        at_least=-0.05,
     )
     return made

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from zlib import crc32
 
 from dovetail.core import Example
+from dovetail.core.seeds import stream
 
 PEOPLE = ("Anna", "Ben", "Clara", "David", "Emma", "Tom", "Lucy", "Sam")
 THINGS = ("apples", "books", "coins", "eggs", "marbles", "pens", "stamps")
@@ -87,3 +88,9 @@ def example(name: str, made: WordSum) -> Example:
     """An example with columns ``changes``, ``solution`` and ``completion``."""
     columns = {"changes": len(made.steps), "solution": made.solution, "completion": made.completion}
     return Example.ask(name, made.question, made.answer, **columns)
+
+
+def word_sum_examples(count: int, changes: Sequence[int], fold_: int, seed: int, name: str) -> list[Example]:
+    """``count`` of a fold, by ``seed`` and ``name``, which their ids begin with."""
+    made = word_sums(random.Random(stream(seed, name)), count, changes, fold_)
+    return [example(f"{name}-{i}", one) for i, one in enumerate(made)]

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dovetail.core import InvalidValue
 from dovetail.rewards.base import Batch, Reward
-from dovetail.rewards.ensemble import paid_by
+from dovetail.rewards.members import paid_by
 
 
 @dataclass(frozen=True)

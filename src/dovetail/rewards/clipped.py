@@ -14,7 +14,7 @@ import numpy as np
 
 from dovetail.core import InvalidValue
 from dovetail.rewards.base import Batch, Reward
-from dovetail.rewards.ensemble import paid_by
+from dovetail.rewards.members import paid_by
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from dovetail.core import InvalidValue
 from dovetail.core.seeds import stream
 from dovetail.rewards.base import Batch, Reward
-from dovetail.rewards.ensemble import paid_by
+from dovetail.rewards.members import paid_by
 
 Floats = NDArray[np.float64]
 

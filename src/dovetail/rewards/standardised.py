@@ -6,20 +6,18 @@ the completions of a question, unbiased, then the mean over the rewards. Costs w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dovetail.core import InvalidValue
-from dovetail.rewards.base import Batch, Ints, Reward
-from dovetail.rewards.ensemble import paid_by
+from dovetail.rewards.base import Batch, Ints
+from dovetail.rewards.members import MembersReward
 
 
 @dataclass(frozen=True)
-class StandardisedReward(Reward):
+class StandardisedReward(MembersReward):
     """The mean of several rewards, each with mean 0 and deviation 1 in its group; None where one has none.
 
     Attributes:
@@ -27,7 +25,6 @@ class StandardisedReward(Reward):
         eps: is added to the deviations.
     """
 
-    members: Sequence[Any]
     eps: float = 1e-6
 
     name = "standardised"
@@ -38,24 +35,10 @@ class StandardisedReward(Reward):
         if not self.eps > 0:
             raise InvalidValue("eps", self.eps, "above 0")
 
-    def pay(self, batch: Batch) -> list[float | None]:
-        paid = np.array([paid_by(member, batch) for member in self.members])
-        together = np.mean([standardised(row, batch.groups, self.eps) for row in paid], axis=0)
-        return [None if np.isnan(v) else float(v) for v in together]
-
-    def update(self, rollouts: Any) -> None:
-        """Passed on to the members that learn."""
-        for member in self.members:
-            if hasattr(member, "update"):
-                member.update(rollouts)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"members": [m.state_dict() if hasattr(m, "state_dict") else {} for m in self.members]}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for member, held in zip(self.members, state["members"], strict=True):
-            if hasattr(member, "load_state_dict"):
-                member.load_state_dict(held)
+    def together(self, paid: NDArray[np.float64], batch: Batch) -> NDArray[np.float64]:
+        each = [standardised(row, batch.groups, self.eps) for row in paid]
+        mean: NDArray[np.float64] = np.mean(each, axis=0)
+        return mean
 
 
 def standardised(paid: NDArray[np.float64], groups: Ints, eps: float = 1e-6) -> NDArray[np.float64]:
