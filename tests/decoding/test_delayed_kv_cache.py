@@ -209,6 +209,13 @@ def test_decode_computes_what_was_masked_a_step_ago(watched):
     assert widest.columns["cache_ratio"] == pytest.approx(1 - computed / (24 * passes[0].ids.shape[1]))
 
 
+def test_refreshes_may_be_counted_through_the_whole_canvas(watched):
+    passes, _ = watched(DelayedKVCache(refresh_interval=10, restart=False, **WHOLE))
+    assert [i for i, p in enumerate(passes) if p.columns is None] == [0, 1, 10, 20]
+    # the token that ended a block is computed once more in the next one's first step
+    assert all(p.columns.shape[1] == 24 - i + 1 for i, p in enumerate(passes) if p.columns is not None)
+
+
 def test_without_delay_only_masked_positions_are_computed(watched):
     passes, _ = watched(DelayedKVCache(refresh_interval=4, delay=0, **WHOLE))
     assert [p.columns is None for p in passes[:8]] == [True, False, False, False, True, False, False, False]

@@ -143,10 +143,13 @@ def test_rows_join(path, late):
     cache, _ = prefill(forward, ids)
     other = forward.cache(1)
     forward(other, ids[2:3, :late])
-    joined = cache.join(other)
-    tokens = torch.stack([ids[0, 8], ids[1, 11], ids[2, 12], ids[2, late]])[:, None]
+    third = forward.cache(1)
+    forward(third, ids[0:1, :2])
+    joined = cache.join(other, third)
+    tokens = torch.stack([ids[0, 8], ids[1, 11], ids[2, 12], ids[2, late], ids[0, 2]])[:, None]
     logits = forward(joined, tokens).logits
-    close(logits, torch.stack([expected[0, 8], expected[1, 11], expected[2, 12], expected[2, late]]))
+    rows = [expected[0, 8], expected[1, 11], expected[2, 12], expected[2, late], expected[0, 2]]
+    close(logits, torch.stack(rows))
 
 
 @torch.no_grad()

@@ -78,9 +78,16 @@ def test_padding_changes_nothing(network):
 
 def test_only_wanted_logits(network):
     ids, wanted = random_ids(2, 8), torch.tensor([[1, 5], [0, 7]])
-    with torch.inference_mode():
-        some, all_ = network(ids, wanted=wanted), network(ids)
-    assert torch.allclose(some, all_.gather(1, wanted[..., None].expand(-1, -1, 100)))
+    triangle = torch.ones(8, 8, dtype=torch.bool).tril().expand(2, -1, -1)
+    for mask in (None, triangle):
+        caches = network.cache(2, 8), network.cache(2, 8)
+        with torch.inference_mode():
+            some = network(ids, kv_cache=caches[0], attention_mask=mask, wanted=wanted)
+            all_ = network(ids, kv_cache=caches[1], attention_mask=mask)
+        assert torch.allclose(some, all_.gather(1, wanted[..., None].expand(-1, -1, 100)), atol=1e-5)
+        # keys and values are kept of every position
+        for kept, whole in zip(caches[0].layers, caches[1].layers, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(kept, whole, strict=True))
 
 
 def test_saved_and_loaded(tmp_path):

@@ -32,7 +32,9 @@ class DelayedKVCache(Diffusion):
             ("greedy"; needs random remasking, since the next positions must be known beforehand), the
             prompt for good ("prefill"), or the prompt for good and committed tokens ("pd").
         refresh_interval: every so many steps of a block all is computed anew ("pd": all but the prompt);
-            None for the paper's: 8, 2 for "greedy", 4 for "pd". The cache starts empty at each block.
+            None for the paper's: 8, 2 for "greedy", 4 for "pd".
+        restart: whether the cache starts empty at each block, as in the paper's code for LLaDA; False counts
+            steps through the whole canvas, as Dream's sampler does, which has no blocks.
         delay: steps between a token's commitment and its caching; 0 is the paper's ablation.
         window: "greedy" also computes so many masked positions nearest to ``centre``, to both sides in turns.
         centre: the positions to commit "next" or those of the "previous" step.
@@ -43,6 +45,7 @@ class DelayedKVCache(Diffusion):
 
     variant: Variant = "decode"
     refresh_interval: int | None = None
+    restart: bool = True
     delay: int = 1
     window: int = 0
     centre: Literal["next", "previous"] = "next"
@@ -75,7 +78,7 @@ class DelayedKVCache(Diffusion):
         keeps_prompt = self.variant in ("prefill", "pd")
         if keeps_prompt and canvas.passes == 0:
             return None
-        if self.variant == "prefill" or self._refreshes(moment.step):
+        if self.variant == "prefill" or self._refreshes(moment.step if self.restart else canvas.passes):
             return _canvas(canvas) if keeps_prompt else None
         if self.variant == "greedy":
             centres = target if self.centre == "next" else canvas.fresh

@@ -230,7 +230,7 @@ class StepWriter:
                 # A few rows that idle along cost less than copying the cache.
                 if len(active) - len(staying) >= (len(active) + 7) // 8:
                     active = active.select(staying)
-        return join(waiting)
+        return waiting[0].join(*waiting[1:])
 
     def _reason(self, batch: Batch, choice: Choice, step: StepwiseDecoding) -> Tensor:
         """[B] index into `REASONS`: whether, and why, a row's solution has ended."""
@@ -277,12 +277,3 @@ class StepWriter:
             state.get("steps.states"),
             lambda ids: self.engine.text(ids),
         )
-
-
-def join(batches: Sequence[Batch]) -> Batch:
-    """All rows in one batch; in pairs, so that each row is copied log2(len(batches)) times."""
-    held = list(batches)
-    while len(held) > 1:
-        pairs = [a.join(b) for a, b in zip(held[::2], held[1::2], strict=False)]
-        held = pairs + held[len(held) - len(held) % 2 :]
-    return held[0]

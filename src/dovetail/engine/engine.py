@@ -81,21 +81,20 @@ class Batch:
             self.countdown,
         )
 
-    def join(self, other: Batch) -> Batch:
-        """These rows followed by ``other``'s."""
-        logprobs = None
-        if self.logprobs is not None and other.logprobs is not None:
-            logprobs = torch.cat([self.logprobs, other.logprobs])
+    def join(self, *others: Batch) -> Batch:
+        """These rows followed by the others'."""
+        parts = (self, *others)
+        logprobs = [p.logprobs for p in parts if p.logprobs is not None]
         return Batch(
-            self.cache.join(other.cache),
-            self.rows.join(other.rows),
-            torch.cat([self.logits, other.logits]),
-            torch.cat([self.tokens, other.tokens]),
-            logprobs,
-            self.index + other.index,
-            torch.cat([self.room, other.room]),
-            torch.cat([self.seconds, other.seconds]),
-            min(self.countdown, other.countdown),
+            self.cache.join(*(p.cache for p in others)),
+            self.rows.join(*(p.rows for p in others)),
+            torch.cat([p.logits for p in parts]),
+            torch.cat([p.tokens for p in parts]),
+            torch.cat(logprobs) if len(logprobs) == len(parts) else None,
+            [i for p in parts for i in p.index],
+            torch.cat([p.room for p in parts]),
+            torch.cat([p.seconds for p in parts]),
+            min(p.countdown for p in parts),
         )
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 LayerHook = Callable[[int, Tensor, Tensor], Tensor]
@@ -64,20 +65,21 @@ class Cache:
         need = self.used + columns
         if need <= self.capacity:
             return
-        grown = max(need, self.capacity + min(self.capacity, 1024))
-        capacity = (grown + _BLOCK - 1) // _BLOCK * _BLOCK
+        capacity = (need + _BLOCK - 1) // _BLOCK * _BLOCK
         where = self.where.new_full((self.rows, capacity), -1)
         where[:, : self.used] = self.where[:, : self.used]
         self.where = where
         for place, old in enumerate(self.stores):
             if old is not None:
-                self.stores[place] = self._room(old, self.rows, capacity)
-                self.stores[place][..., : self.used, :] = old[..., : self.used, :]  # type: ignore[index]
+                grown = self.stores[place] = self._room(old, self.rows, capacity)
+                grown[..., : self.used, :] = old[..., : self.used, :]
+                grown[..., self.used :, :] = 0
 
     @staticmethod
     def _room(like: Tensor, rows: int, capacity: int) -> Tensor:
-        """Zeros, not empty: a masked column still enters 0 * value, and 0 * NaN is NaN."""
-        return like.new_zeros(*like.shape[:-4], rows, like.shape[-3], capacity, like.shape[-1])
+        """Not filled yet. What is not written must be 0: a masked column enters 0 * value, and 0 * NaN is
+        NaN."""
+        return like.new_empty(*like.shape[:-4], rows, like.shape[-3], capacity, like.shape[-1])
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Stores [B, K, T, D] at the next columns; returns all keys and values up to there (views)."""
@@ -86,7 +88,7 @@ class Cache:
         for place, new in ((2 * layer, keys), (2 * layer + 1, values)):
             store = self.stores[place]
             if store is None:
-                store = self.stores[place] = self._room(new, self.rows, self.capacity)
+                store = self.stores[place] = self._room(new, self.rows, self.capacity).zero_()
             store[:, :, self.used : end] = new
             seen.append(store[:, :, :end])
         return seen[0], seen[1]
@@ -99,7 +101,7 @@ class Cache:
         store = self.stores[0]
         if store is None:
             like = torch.empty(layers, 2, 0, heads, 0, size, dtype=dtype, device=self.where.device)
-            store = self.stores[0] = self._room(like, self.rows, self.capacity)
+            store = self.stores[0] = self._room(like, self.rows, self.capacity).zero_()
         return store
 
     def advance(self, where: Tensor, ragged: bool) -> None:
@@ -199,22 +201,26 @@ class Cache:
         self.stores, self.where, self.positions = other.stores, other.where, other.positions
         self.used, self.holes, self.shared = other.used, other.holes, other.shared
 
-    def join(self, other: Cache) -> Cache:
-        """The rows of both; the narrower one is moved right, so that both end at the same column."""
+    def join(self, *others: Cache) -> Cache:
+        """The rows of all; narrower ones are moved right, so that all end at the same column."""
+        parts = (self, *others)
         joined = Cache(0, len(self.stores) // 2, self.where.device)
-        joined.used = max(self.used, other.used)
-        joined.positions = torch.cat([self.positions, other.positions])
-        joined.where = self.where.new_full((self.rows + other.rows, joined.used), -1)
-        joined.where[: self.rows, joined.used - self.used :] = self.where[:, : self.used]
-        joined.where[self.rows :, joined.used - other.used :] = other.where[:, : other.used]
-        joined.holes = self.holes or other.holes or self.used != other.used
-        for place, (a, b) in enumerate(zip(self.stores, other.stores, strict=True)):
-            if a is None or b is None:
+        used = joined.used = max(p.used for p in parts)
+        joined.positions = torch.cat([p.positions for p in parts])
+        joined.holes = any(p.holes or p.used != used for p in parts)
+        moved = [F.pad(p.where[:, : p.used], (used - p.used, 0), value=-1) for p in parts]
+        joined.where = torch.cat(moved)
+        for place in range(len(self.stores)):
+            held = [store for p in parts if (store := p.stores[place]) is not None]
+            if len(held) < len(parts):
                 continue
-            store = joined.stores[place] = self._room(a, joined.rows, joined.used)
-            for part, start, used in ((a, 0, self.used), (b, self.rows, other.used)):
-                rows = store.narrow(store.dim() - 4, start, part.shape[-4])
-                rows[..., joined.used - used :, :] = part[..., :used, :]
+            room = joined.stores[place] = self._room(held[0], joined.rows, used)
+            first = 0
+            for part, store in zip(parts, held, strict=True):
+                rows = room.narrow(room.dim() - 4, first, part.rows)
+                rows[..., : used - part.used, :] = 0
+                rows[..., used - part.used :, :] = store[..., : part.used, :]
+                first += part.rows
         return joined
 
 

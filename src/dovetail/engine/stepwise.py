@@ -85,16 +85,16 @@ class Rows:
             {name: value[index] for name, value in self.state.items()},
         )
 
-    def join(self, other: Rows) -> Rows:
-        """These rows followed by ``other``'s."""
-        state = {name: torch.cat([value, other.state[name]]) for name, value in self.state.items()}
+    def join(self, *others: Rows) -> Rows:
+        """These rows followed by the others'."""
+        parts = (self, *others)
         return Rows(
-            torch.cat([self.seeds, other.seeds]),
-            torch.cat([self.step, other.step]),
-            torch.cat([self.alive, other.alive]),
-            torch.cat([self.thinking, other.thinking]),
+            torch.cat([p.seeds for p in parts]),
+            torch.cat([p.step for p in parts]),
+            torch.cat([p.alive for p in parts]),
+            torch.cat([p.thinking for p in parts]),
             self.think_end,
-            state,
+            {name: torch.cat([p.state[name] for p in parts]) for name in self.state},
         )
 
 

@@ -133,12 +133,18 @@ class _Attention(nn.Module):
         mask: Tensor | None,
         cache: KeyValues | None,
         at: Tensor | None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
         rows, tokens, _ = x.shape
-        q = self.q_norm(self.q_proj(x).view(rows, tokens, self.heads, self.size))
         k = self.k_norm(self.k_proj(x).view(rows, tokens, self.kv_heads, self.size))
         v = self.v_proj(x).view(rows, tokens, self.kv_heads, self.size)
-        q, k = _turn(q, cos, sin), _turn(k, cos, sin)
+        k = _turn(k, cos, sin)
+        if wanted is not None:
+            x, cos, sin = _at(x, wanted), _at(cos, wanted), _at(sin, wanted)
+            mask = mask if mask is None or mask.shape[2] == 1 else _at(mask[:, 0], wanted)[:, None]
+            tokens = wanted.shape[1]
+        q = self.q_norm(self.q_proj(x).view(rows, tokens, self.heads, self.size))
+        q = _turn(q, cos, sin)
         if cache is not None:
             k, v = cache.write(self.layer, at, k, v)
         a = F.scaled_dot_product_attention(
@@ -181,8 +187,9 @@ class _Layer(nn.Module):
         self.post_attention_layernorm = _Norm(config.hidden_size, config.rms_norm_eps)
         self.mlp = _Mlp(config)
 
-    def forward(self, x: Tensor, *attention: Any) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), *attention)
+    def forward(self, x: Tensor, *attention: Any, wanted: Tensor | None = None) -> Tensor:
+        heard = self.self_attn(self.input_layernorm(x), *attention, wanted)
+        x = (x if wanted is None else _at(x, wanted)) + heard
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -246,9 +253,9 @@ class MaskedDiffusionLM(PreTrainedModel):
                 None where all see all.
             wanted: [B, W] int64 indices into the Q tokens whose logits are asked for; None for all.
         """
-        x = self.hidden(input_ids, position_ids, kv_cache, columns=columns, attention_mask=attention_mask)
-        if wanted is not None:
-            x = x.gather(1, wanted[:, :, None].expand(-1, -1, x.shape[2]))
+        x = self.hidden(
+            input_ids, position_ids, kv_cache, columns=columns, attention_mask=attention_mask, wanted=wanted
+        )
         return self.lm_head(x)
 
     def hidden(
@@ -259,8 +266,9 @@ class MaskedDiffusionLM(PreTrainedModel):
         *,
         columns: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
-        """Hidden states [B, Q, d] after the last norm; arguments as for `forward`."""
+        """Hidden states [B, W, d] after the last norm; arguments as for `forward`."""
         rows, tokens = input_ids.shape
         if position_ids is None:
             every = torch.arange(tokens, device=input_ids.device).expand(rows, tokens)
@@ -274,8 +282,10 @@ class MaskedDiffusionLM(PreTrainedModel):
         mask = None
         if attention_mask is not None:
             mask = attention_mask[:, None] if attention_mask.dim() == 3 else attention_mask[:, None, None, :]
-        for layer in self.model.layers:
-            x = layer(x, cos, sin, mask, kv_cache, at)
+        # Of the last layer other positions hear keys and values only.
+        last = len(self.model.layers) - 1
+        for i, layer in enumerate(self.model.layers):
+            x = layer(x, cos, sin, mask, kv_cache, at, wanted=wanted if i == last else None)
         normed: Tensor = self.model.norm(x)
         return normed
 
@@ -296,6 +306,11 @@ class MaskedDiffusionLM(PreTrainedModel):
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary position embedding of [B, Q, H, D]."""
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+
+
+def _at(x: Tensor, wanted: Tensor) -> Tensor:
+    """[B, Q, ...] at the indices [B, W] -> [B, W, ...]."""
+    return x[torch.arange(len(x), device=x.device)[:, None], wanted]
 
 
 AutoConfig.register(MaskedDiffusionConfig.model_type, MaskedDiffusionConfig)
