@@ -54,7 +54,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(1, 8, 2, 1, 4, 1),
-    "pico": Size(30, 64, 300, 30, 64, 2),
+    "pico": Size(40, 64, 400, 30, 64, 2),
     "full": Size(200, 128, 500, 300, 256, 3, 256),
 }
 RATE = 1.5e-4
@@ -107,8 +107,8 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     pico = load("pico", device="cpu")
     assert isinstance(pico, LocalModel)
     task = named("chain-sum", min_terms=2, max_terms=4)
-    # Seeds 0 to 2 chose leak, rate and lengths.
-    seeds = [seed + 11 + k for k in range(size.seeds)]
+    # Seeds 0 to 2 chose leak, rate and lengths; 11 and 12 are those of the shorter runs that the notes tell.
+    seeds = [seed + 21 + k for k in range(size.seeds)]
     settings = {"scale": scale, **vars(size)}
 
     def keep(told: Any, make: Any) -> Any:
@@ -148,6 +148,8 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "answered greedily.",
             "The refreshed evaluator is the leaky one to begin with, and gets 16 gold labels every "
             "third step.",
+            "Runs of 30 steps, asked 300 questions and with other seeds, had left open whether the leaky "
+            "evaluator costs 20 points: 22 [18, 26]. Nothing but steps, questions and seeds is changed.",
         ],
         series={
             "proxy_and_gold": {
