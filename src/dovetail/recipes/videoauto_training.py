@@ -70,7 +70,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(8, 8, 1, 1, 8, {DUAL: 1, SINGLE: 1}),
-    "pico": Size(480, 240, 90, 60, 64, {DUAL: 2, SINGLE: 2, NO_BONUS: 1}),
+    "pico": Size(960, 720, 90, 60, 64, {DUAL: 2, SINGLE: 2, NO_BONUS: 1}),
     "full": Size(960, 960, 200, 200, 512, {DUAL: 5, SINGLE: 5, NO_BONUS: 5}),
 }
 
