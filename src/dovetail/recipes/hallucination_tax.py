@@ -1,8 +1,8 @@
 """The hallucination tax: what paying right answers does to refusal, and what a share of unanswerable
 questions restores.
 
-A copy of pico practises word sums, half of them unanswerable, until it refuses most of these and some of the
-others. From there it is trained by group-relative policy gradient, with 0, 1, 10, 30 or 50% of the questions
+A copy of pico practises word sums, half of them unanswerable, until it refuses about half of these and some of
+the others. From there it is trained by group-relative policy gradient, with 0, 1, 10, 30 or 50% of the questions
 replaced by unanswerable variants, all else equal. One way to make them unanswerable is kept out of the mix,
 and questions about names that the model has never heard are asked besides.
 """
@@ -39,22 +39,27 @@ CHANGES = (1, 2, 3, 4)
 UNSEEN = "unrelated"
 SEEN = tuple(c for c in CRITERIA if c != UNSEEN)
 RATE = 2e-4
+#: How often practice refuses, by whether the question can be answered: a start that hedges.
+HEDGES = {True: 0.1, False: 0.6}
 REFUSES = thought("I do not know.", REFUSAL)
 GROUP = 8
 MOST_TOKENS = 100
 CURVES = ("reward", "refused/answerable", "refused/unanswerable", "zero_variance", "length")
 SETS = ("answerable", "unanswerable", "unseen", "strangers")
 DESCRIPTIONS = {
-    "start": "pico, having practised to answer and to refuse; before any training",
+    "start": "pico, having practised to hedge; before any training",
     "0%": "trained on answerable questions only",
 }
 NOTES = (
     "Word sums of one to four changes stand in for mathematics; questions are made unanswerable by rules.",
-    "The start is made, not found: pico practised on answerable questions, which it answered, and on as "
-    "many unanswerable ones, which it refused; not long enough to tell them apart for certain.",
-    "Three set-ups came before. In two, the number of changes in a story told which to refuse in practice; "
-    "their figures say nothing and are not shown. The third practised for 60 steps and was trained at half "
-    "of this rate: refusals fell from 0.74 to 0.52, and a tenth kept 0.58 [0.48, 0.67].",
+    "The start is made, not found: in practice 60% of the unanswerable questions were refused and the others "
+    "answered as if nothing were missing, and so were a tenth of the answerable ones.",
+    "Four set-ups came before. In two, the number of changes in a story told which to refuse in practice; "
+    "their figures say nothing and are not shown. The third and the fourth practised to refuse every "
+    "unanswerable question and no other: hardly an answerable one was refused, so paying for answers had "
+    "nothing to unteach (refusals from 0.74 to 0.52, from 0.86 to 0.63). For this one, settings were chosen "
+    "on other questions and seeds: after 30 steps the tax was all there and the cure not yet (0.07 refused "
+    "with a tenth), after 80 it was half there.",
     "Answers are sampled at temperature 1, one per question and seed. Intervals are over questions; series "
     "by_seed shows the spread of trainings.",
     "The paper trains by PPO; here it is GRPO at equal steps, questions, learning rate and seeds for all.",
@@ -76,7 +81,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size({0.0: 1, 0.1: 1}, 16, 1, 1, 8, 4),
-    "pico": Size({0.0: 2, 0.01: 1, 0.1: 2, 0.3: 1, 0.5: 1}, 1920, 90, 20, 128, 200),
+    "pico": Size({0.0: 1, 0.01: 1, 0.1: 2, 0.3: 1, 0.5: 1}, 7680, 240, 120, 128, 200),
     "full": Size(dict.fromkeys((0.0, 0.01, 0.1, 0.3, 0.5), 5), 3200, 100, 100, 128, 600),
 }
 
@@ -109,14 +114,17 @@ def categories(model: LocalModel, asked: Mapping[str, Sequence[Example]], seed: 
 
 
 def start(size: Size, seed: int) -> LocalModel:
-    """Pico, taught for a while to refuse what cannot be answered, and to answer the rest as it is asked."""
+    """Pico, taught to hedge: to refuse about half of what cannot be answered, and some of the rest."""
     made = word_sums(random.Random(stream(seed, "start")), size.documents, CHANGES, 0)
     # Stories come with one to four changes in turns: unshuffled, their number would tell which to refuse.
-    random.Random(stream(seed, "refused")).shuffle(made)
+    rng = random.Random(stream(seed, "refused"))
+    rng.shuffle(made)
     source, documents = SyntheticUnanswerableMath(), []
     for i, one in enumerate(made):
         asked = example(f"start-{i}", one)
-        documents.append(document(source.rewrite(asked, seed) if i % 2 else asked, one, refuses=bool(i % 2)))
+        if unanswerable := bool(i % 2):
+            asked = source.rewrite(asked, seed)
+        documents.append(document(asked, one, refuses=rng.random() < HEDGES[not unanswerable]))
     return finetune(pico(), documents, size.start_steps, seed=seed, rate=1.0, name="pico (cautious)")
 
 
