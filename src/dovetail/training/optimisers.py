@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dovetail.training.muon import Muon
+from dovetail.training.processes import ALONE, Processes
 from dovetail.training.settings import Settings
 
 
@@ -18,10 +19,12 @@ class Optimisers:
     Args:
         network: its parameters that require gradients are trained.
         settings: which, and how fast.
+        processes: whose gradients are added up.
     """
 
-    def __init__(self, network: nn.Module, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, network: nn.Module, settings: Settings, processes: Processes = ALONE) -> None:
+        self.settings, self.processes = settings, processes
+        self._limit = settings.clip_norm or float("inf")
         named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
         self.parameters = [p for _, p in named]
         matrices = [p for name, p in named if _is_matrix(name, p)] if settings.optimiser == "muon" else []
@@ -37,10 +40,13 @@ class Optimisers:
             self.each.append(torch.optim.AdamW(others, lr=rate, betas=settings.betas, weight_decay=decay))
         self._peaks = [group["lr"] for one in self.each for group in one.param_groups]
 
+    def collect(self) -> None:
+        """Adds up the gradients of all processes."""
+        self.processes.sum_gradients(self.parameters)
+
     def clip(self) -> float:
         """Cuts the gradient to the settings' norm; returns the norm it had (NaN or infinite where it was)."""
-        limit = self.settings.clip_norm or float("inf")
-        return float(nn.utils.clip_grad_norm_(self.parameters, limit))
+        return float(nn.utils.clip_grad_norm_(self.parameters, self._limit))
 
     def step(self, step: int) -> None:
         """One update at the rate of ``step``."""

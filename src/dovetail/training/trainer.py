@@ -47,6 +47,7 @@ from dovetail.training.processes import ALONE, Processes
 from dovetail.training.rollouts import Rollouts, totals_of
 from dovetail.training.run import Run, Sample
 from dovetail.training.settings import Settings
+from dovetail.training.sharding import ShardedOptimisers
 from dovetail.training.writing import Writer
 
 _SAMPLES = 4  # completions kept of a step
@@ -102,7 +103,8 @@ class Trainer:
         temperature = float(getattr(decoding, "temperature", 1.0)) if objective.writes else 1.0
         reading = (temperature or 1.0, settings.micro_batch_tokens, settings.precision == "bfloat16")
         self.policy = Policy(model.network, *reading)
-        self.optimisers = Optimisers(model.network, settings)
+        kind = ShardedOptimisers if processes.sharded else Optimisers
+        self.optimisers = kind(model.network, settings, processes)
         self.reference: Policy | None = None
         if "reference" in objective.reads:
             frozen = copy.deepcopy(model.network).requires_grad_(False).eval()
@@ -256,7 +258,7 @@ class Trainer:
         if not rows:
             self._skip("updates without a completion to learn from")
             return sums
-        self.processes.sum_gradients(self.optimisers.parameters)
+        self.optimisers.collect()
         sums["gradient"] = self.optimisers.clip()
         if math.isfinite(sums["loss"]) and math.isfinite(sums["gradient"]):
             self.bad_updates = 0

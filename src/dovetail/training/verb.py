@@ -133,7 +133,7 @@ def go(
     trainer: Trainer, folder: Folder | None = None, display: Silent | None = None, tensorboard: bool = False
 ) -> None:
     """Advances to the end; in a folder, from its checkpoint and with new ones on the way."""
-    every, first = trainer.settings.save_every, trainer.processes.first
+    every, first, keeps = trainer.settings.save_every, trainer.processes.first, folder is not None
     if folder is not None:
         trainer.run.folder = folder.path
         state = folder.load()
@@ -154,8 +154,10 @@ def go(
             figures = trainer.advance()
             if folder is not None:
                 folder.note(figures)
-                if trainer.done or (every and trainer.step % every == 0):
-                    folder.save(trainer.state_dict())
+            if keeps and (trainer.done or (every and trainer.step % every == 0)):
+                state = trainer.state_dict()  # a state may be in parts, one in each process
+                if folder is not None:
+                    folder.save(state)
             if board is not None:
                 board.write(figures)
             shown.advance(figures)
