@@ -1,10 +1,10 @@
 """The hallucination tax: what paying right answers does to refusal, and what a share of unanswerable
 questions restores.
 
-A copy of pico practises word sums, half of them unanswerable, until it refuses about half of these and some of
-the others. From there it is trained by group-relative policy gradient, with 0, 1, 10, 30 or 50% of the questions
-replaced by unanswerable variants, all else equal. One way to make them unanswerable is kept out of the mix,
-and questions about names that the model has never heard are asked besides.
+A copy of pico practises word sums, half of them unanswerable, until it refuses about half of these and some
+of the others. From there it is trained by group-relative policy gradient, with 0, 1, 10, 30 or 50% of the
+questions replaced by unanswerable variants, all else equal. One way to make them unanswerable is kept out of
+the mix, and questions about names that the model has never heard are asked besides.
 """
 
 from __future__ import annotations
