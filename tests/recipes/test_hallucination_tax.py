@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from dovetail.recipes.hallucination_tax import REFUSES, SETS, Answers, claims, document, sets
+import pytest
+
+from dovetail.recipes.hallucination_tax import (
+    HEDGES,
+    REFUSES,
+    SETS,
+    Answers,
+    claims,
+    document,
+    practice,
+    sets,
+)
 from dovetail.recipes.word_sums import example, fold, word_sums
 from dovetail.rewards.refusal import answerable, sum_reward
 from dovetail.training.data.unanswerable import INSTRUCTION
@@ -36,6 +47,14 @@ def test_what_the_start_practises() -> None:
     assert refuses == REFUSES
     assert sum_reward(refuses, None) == 1
     assert sum_reward(answers, made.answer) == 1
+
+
+def test_practice_hedges() -> None:
+    refused = [d.completion == REFUSES for d in practice(800, 0)]
+    for unanswerable in (False, True):
+        share = sum(refused[unanswerable::2]) / 400
+        assert share == pytest.approx(HEDGES[not unanswerable], abs=0.06)
+    assert practice(8, 0) == practice(8, 0) != practice(8, 1)
 
 
 def test_shares_are_means_over_seeds() -> None:

@@ -115,7 +115,13 @@ def categories(model: LocalModel, asked: Mapping[str, Sequence[Example]], seed: 
 
 def start(size: Size, seed: int) -> LocalModel:
     """Pico, taught to hedge: to refuse about half of what cannot be answered, and some of the rest."""
-    made = word_sums(random.Random(stream(seed, "start")), size.documents, CHANGES, 0)
+    documents = practice(size.documents, seed)
+    return finetune(pico(), documents, size.start_steps, seed=seed, rate=1.0, name="pico (cautious)")
+
+
+def practice(count: int, seed: int) -> list[Document]:
+    """Answerable and unanswerable questions in turns, refused as often as `HEDGES` says."""
+    made = word_sums(random.Random(stream(seed, "start")), count, CHANGES, 0)
     # Stories come with one to four changes in turns: unshuffled, their number would tell which to refuse.
     rng = random.Random(stream(seed, "refused"))
     rng.shuffle(made)
@@ -125,7 +131,7 @@ def start(size: Size, seed: int) -> LocalModel:
         if unanswerable := bool(i % 2):
             asked = source.rewrite(asked, seed)
         documents.append(document(asked, one, refuses=rng.random() < HEDGES[not unanswerable]))
-    return finetune(pico(), documents, size.start_steps, seed=seed, rate=1.0, name="pico (cautious)")
+    return documents
 
 
 def document(asked: Example, made: WordSum, refuses: bool) -> Document:
