@@ -42,6 +42,7 @@ RATE = 2e-4
 #: How often practice refuses, by whether the question can be answered: a start that hedges.
 HEDGES = {True: 0.1, False: 0.6}
 REFUSES = thought("I do not know.", REFUSAL)
+FRESH = 10  # added to the seed: what seed 0 was trained and asked was looked at before the steps were chosen
 GROUP = 8
 MOST_TOKENS = 100
 CURVES = ("reward", "refused/answerable", "refused/unanswerable", "zero_variance", "length")
@@ -59,7 +60,8 @@ NOTES = (
     "unanswerable question and no other: hardly an answerable one was refused, so paying for answers had "
     "nothing to unteach (refusals from 0.74 to 0.52, from 0.86 to 0.63). For this one, settings were chosen "
     "on other questions and seeds: after 30 steps the tax was all there and the cure not yet (0.07 refused "
-    "with a tenth), after 80 it was half there.",
+    "with a tenth), after 80 it was half there. Seeds 0 and 1 took 120 steps: all but 3% of the refusals gone "
+    "without unanswerable questions, 0.56 [0.50, 0.62] with a tenth, rising in the last steps of both.",
     "Answers are sampled at temperature 1, one per question and seed. Intervals are over questions; series "
     "by_seed shows the spread of trainings.",
     "The paper trains by PPO; here it is GRPO at equal steps, questions, learning rate and seeds for all.",
@@ -81,7 +83,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size({0.0: 1, 0.1: 1}, 16, 1, 1, 8, 4),
-    "pico": Size({0.0: 1, 0.01: 1, 0.1: 2, 0.3: 1, 0.5: 1}, 7680, 240, 120, 128, 200),
+    "pico": Size({0.0: 1, 0.01: 1, 0.1: 2, 0.3: 1, 0.5: 1}, 7680, 240, 160, 128, 200),
     "full": Size(dict.fromkeys((0.0, 0.01, 0.1, 0.3, 0.5), 5), 3200, 100, 100, 128, 600),
 }
 
@@ -161,6 +163,7 @@ def trained(model: LocalModel, ratio: float, size: Size, seed: int, rate: float 
 def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     """Trains at every ratio from the same start; each finished training is kept, so a killed run goes on."""
     size, folder = SIZES[scale], f"runs/recipes/{scale}/hallucination-tax"
+    seed += FRESH
     asked = sets(size.questions, 2, seed)
     begin = cache(lambda: start(size, seed))
 
