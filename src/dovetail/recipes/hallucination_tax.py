@@ -60,7 +60,7 @@ NOTES = (
     "unanswerable question and no other: hardly an answerable one was refused, so paying for answers had "
     "nothing to unteach (refusals from 0.74 to 0.52, from 0.86 to 0.63). For this one, settings were chosen "
     "on other questions and seeds: after 30 steps the tax was all there and the cure not yet (0.07 refused "
-    "with a tenth), after 80 it was half there. Seeds 0 and 1 took 120 steps: all but 3% of the refusals gone "
+    "with a tenth), after 80 it was half there. Seeds 0 and 1 took 120 steps: but 3% of the refusals left "
     "without unanswerable questions, 0.56 [0.50, 0.62] with a tenth, rising in the last steps of both.",
     "Answers are sampled at temperature 1, one per question and seed. Intervals are over questions; series "
     "by_seed shows the spread of trainings.",
