@@ -34,6 +34,7 @@ from dovetail.training.pico.corpus import Document, chain_sum, held_out
 STYLES = tuple(CONTENTS)
 SUMS = {"min_terms": 3, "max_terms": 4, "min_digits": 1, "max_digits": 2}
 GROUP, RATE, MOST_TOKENS = 8, 2e-4, 112
+PRACTICE_RATE = 0.5
 # Short, as pico spells most English words letter by letter.
 INSTRUCTION = "Reply as <{tag}> </{tag}> <answer> </answer>."
 PROMPTS = {style: PriorPrompt(style, instruction=INSTRUCTION) for style in (*STYLES, NONE)}
@@ -49,8 +50,10 @@ NOTES = (
     "The instruction is shorter than the default one. Replies are sampled at temperature 1, one per question "
     "and seed, from questions that no training saw.",
     "Markers are words within the reply, by the keyword judge, tags taken out. Intervals are over questions, "
-    "each the mean over the styles where pooled. There is one training per style, so that a difference "
-    "between two styles may be one between two trainings.",
+    "each the mean over the styles where pooled, and over the seeds; all trainings begin from one start.",
+    'Changed since a first run: the code style wrote "x = 12+30 # 42", which pico could not calculate, and '
+    "the start practised half as long at twice the rate, which cost it half of its sums. All styles then "
+    "gained 7.6 points [3.5, 11.6] together, and code lost 8.",
 )
 
 
@@ -68,7 +71,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(1, 1, 8, 1, 4, ("plan", NONE)),
-    "pico": Size(150, 20, 48, 1, 200),
+    "pico": Size(300, 24, 48, 2, 200),
     "full": Size(300, 160, 128, 5, 1000),
 }
 
@@ -145,7 +148,8 @@ def written(style: str, equations: Sequence[str], answer: str, rng: random.Rando
         ]
         lines = [*steps, *equations]
     elif style == "code":
-        lines = [f"x = {e.replace('=', ' # ')}" for e in equations]
+        # A value that follows a comment sign, "x = 12+30 # 42", is one that pico cannot calculate.
+        lines = [f"x = {e.partition('=')[0]} # {e}" for e in equations]
     elif style == "knowledge":
         lines = [f"Fact: {e}" for e in equations]
     else:
@@ -183,7 +187,7 @@ def start(steps: int, seed: int) -> LocalModel:
         documents,
         steps,
         seed=seed,
-        rate=1.0,
+        rate=PRACTICE_RATE,
         documents_per_step=16,
         micro_batches_per_step=2,
         name="pico (mixed styles)",
