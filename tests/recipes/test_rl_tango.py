@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from dovetail.core import Example
@@ -17,7 +15,6 @@ from dovetail.recipes.rl_tango import (
     judged,
     labels,
     lists,
-    mistaken,
     right,
     solution,
 )
@@ -33,20 +30,18 @@ def test_solutions_and_their_labels():
     bad = solution(ASKED.question, ["l", "a", "e"])
     assert labels(ASKED, bad) == [1, -1, -1]
     assert right([ASKED], [bad]) == [0]
-    assert judged(ASKED, bad) == "l \\boxed{yes}\no \\boxed{no}\ne \\boxed{no}\nSo \\boxed{no}"
+    gold = "l \\boxed{yes}\nl o \\boxed{no}\nl o e \\boxed{no}\nSo l o e \\boxed{no}"
+    assert judged(ASKED, bad) == gold
     said = LAYOUT.verification(judged(ASKED, bad), 3)
     assert said == ([1, -1, -1], 0, 1.0)
     assert labels(ASKED, "<think>\nBakel  l\n\nHazo l x\n") == [1, -1]
 
 
-def test_lists_and_planted_mistakes():
+def test_lists_ask_for_the_last_letters():
     made = lists(20, (4, 6), 0, "x")
     assert made == lists(20, (4, 6), 0, "x")
     assert {len(str(e.reference).split()) for e in made} == {4, 5, 6}
     assert all(str(e.reference).split() == [name[-1] for name in e.question.split()[2:]] for e in made)
-    rng = random.Random(0)
-    changed = [sum(a != b for a, b in zip("lab", mistaken(rng, "lab"), strict=True)) for _ in range(50)]
-    assert set(changed) == {0, 1}
 
 
 def test_f1_is_the_harmonic_mean_of_both_accuracies():

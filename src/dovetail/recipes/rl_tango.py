@@ -2,8 +2,8 @@
 
 "Last letters: Bakel Hazo Gone" is solved in steps that hold the letters of the first one, two, three names:
 ``Bakel l``, ``Hazo l o``, ``Gone l o e``; so every step can be judged. One copy of pico has practised to
-solve lists, another to judge solutions step by step; both are right in part. All arms have the same
-generator, lists and number of generator steps.
+solve lists, another to judge the first one's solutions step by step; both are right in part. All arms have
+the same generator, lists and number of generator steps.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ LAST = (
 PRACTISED, ASKED = (2, 5), (3, 5)
 LAYOUT = Layout("", "", "", "So", "yes", "no", "{problem}\n{solution}\nIs each step right?")
 GROUP, MOST_TOKENS = 5, 80
-RATE = 2e-4
+RATE = 5e-4
+ALPHA = (0.5, 1e-3)  # from the first generator step to the last
 ARMS = ("GRPO", "Tango", "Tango, frozen verifier")
 DESCRIPTIONS = {
     "start": "pico, having practised; before training",
@@ -162,27 +163,19 @@ def labels(example: Example, written: str) -> list[int]:
 
 
 def judged(example: Example, written: str) -> str:
-    """The true verification of a solution."""
+    """The true verification of a solution: at each step, the letters that it should hold, and a verdict."""
+    letters = str(example.reference).split()
     lines = [
-        f"{name[-1]} \\boxed{{{'yes' if label > 0 else 'no'}}}"
-        for name, label in zip(example.question.split()[2:], labels(example, written), strict=False)
+        f"{' '.join(letters[: n + 1])} \\boxed{{{'yes' if label > 0 else 'no'}}}"
+        for n, label in enumerate(labels(example, written))
     ]
     right = LAYOUT.solution(written).answer == example.reference
-    return "\n".join([*lines, f"So \\boxed{{{'yes' if right else 'no'}}}"])
-
-
-def mistaken(rng: random.Random, letters: Sequence[str]) -> list[str]:
-    """Letters with a mistake, more often than not."""
-    made = list(letters)
-    if rng.random() < 0.6:
-        place = rng.randrange(len(made))
-        made[place] = rng.choice([last[-1] for last in LAST if last[-1] != made[place]])
-    return made
+    final = f"So {' '.join(letters)} \\boxed{{{'yes' if right else 'no'}}}"
+    return "\n".join([*lines, final])
 
 
 def starts(size: Size, seed: int) -> tuple[LocalModel, LocalModel]:
     """The generator and the verifier, having practised."""
-    rng = random.Random(stream(seed, "mistakes"))
     practice = lists(size.documents, PRACTISED, seed, "practice")
     solve = [
         Document(
@@ -192,15 +185,16 @@ def starts(size: Size, seed: int) -> tuple[LocalModel, LocalModel]:
         )
         for e in practice
     ]
+    generator = practised(solve, size.generator_steps, seed, "pico (generator)")
     judge = []
-    for e in practice:
-        written = solution(e.question, mistaken(rng, str(e.reference).split()))
-        asked = {"role": "user", "content": LAYOUT.ask(e.question, written)}
-        judge.append(Document((asked,), judged(e, written), thinking=False))
-    return (
-        finetune(pico(), solve, size.generator_steps, seed=seed, rate=1.0, name="pico (generator)"),
-        finetune(pico(), judge, size.verifier_steps, seed=seed, rate=1.0, name="pico (verifier)"),
-    )
+    for e, text in zip(practice, written(generator, practice, seed), strict=True):
+        asked = {"role": "user", "content": LAYOUT.ask(e.question, text)}
+        judge.append(Document((asked,), judged(e, text), thinking=False))
+    return generator, practised(judge, size.verifier_steps, seed, "pico (verifier)")
+
+
+def practised(documents: Sequence[Document], count: int, seed: int, name: str) -> LocalModel:
+    return finetune(pico(), documents, count, seed=seed, rate=1.0, micro_batches_per_step=2, name=name)
 
 
 # --- what is measured --------------------------------------------------------------------------------------
@@ -289,8 +283,9 @@ def tango(
         LAYOUT,
         group=GROUP,
         warmup=size.warmup,
-        alpha_start=0.5 if heard else 0.0,
-        alpha_end=1e-3 if heard else 0.0,
+        alpha_start=ALPHA[0] if heard else 0.0,
+        alpha_end=ALPHA[1] if heard else 0.0,
+        kl=0.0,
         settings=common,
         verifier_settings=common.changed(batch=size.verifications, thinking=False),
         train_verifier=arm == "Tango",
@@ -350,6 +345,8 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "learning_rate": RATE,
             "group": GROUP,
             "max_new_tokens": MOST_TOKENS,
+            "alpha": ALPHA,
+            "kl": 0.0,
             **asdict(size),
         },
         notes=NOTES,
