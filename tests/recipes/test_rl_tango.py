@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from dovetail.core import Example
 from dovetail.recipes.rl_tango import (
     LAYOUT,
+    TOLD,
     Answers,
+    Labelled,
     balanced_f1,
     claims,
     f1,
@@ -37,6 +41,16 @@ def test_solutions_and_their_labels():
     assert labels(ASKED, "<think>\nBakel  l\n\nHazo l x\n") == [1, -1]
 
 
+def test_true_judgments_stand_at_the_ends_of_steps():
+    ids = list(range(4))
+    words = ["<think>\nBakel l\n", "Hazo l a\n", "Gone l o e\n</think>", "\n\n\\boxed{l o e}"]
+    completion = SimpleNamespace(token_ids=ids, text="".join(words))
+    tokenizer = SimpleNamespace(decode=lambda ids, **_: "".join(words[i] for i in ids))
+    told = SimpleNamespace(generator=SimpleNamespace(tokenizer=tokenizer), layout=LAYOUT)
+    rollouts = SimpleNamespace(examples=[ASKED], completions=[completion])
+    assert Labelled.judge(told, rollouts) == ([[1, -1, 1]], [[0, 1, 2]])
+
+
 def test_lists_ask_for_the_last_letters():
     made = lists(20, (4, 6), 0, "x")
     assert made == lists(20, (4, 6), 0, "x")
@@ -64,6 +78,7 @@ def test_verdicts_follow_from_the_answers():
 
     start = arm(10, 40)
     better = {"start": start, "GRPO": arm(20, 0), "Tango": arm(60, 90), "Tango, frozen verifier": arm(30, 0)}
-    assert [c.verdict for c in claims(better, 0)] == ["holds"] * 4
+    better[TOLD] = arm(70, 0)
+    assert [c.verdict for c in claims(better, 0)] == ["holds"] * 5
     equal = dict.fromkeys(better, start)
     assert "holds" not in [c.verdict for c in claims(equal, 0)]
