@@ -50,7 +50,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(1, 8, 8, 2, 1),
-    "pico": Size(80, 800, 800, 60, 2),
+    "pico": Size(80, 800, 800, 120, 1),
     "full": Size(300, 1000, 4000, 300, 5),
 }
 BENIGN = 0.1  # paper's: share of the safety rows that are to be answered
@@ -124,6 +124,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "without math went through 192 rows three times, a quarter of them to be answered (here a tenth, "
             "the paper's share): that taught near-misses better than math beside them did, and 192 rows in "
             "the template's long style were too few (refusal 0.12 under unseen wrappers).",
+            "There is one training per arm at this scale: intervals are over prompts.",
         ],
         series={
             "refusal_against_over_refusal": {
