@@ -1,7 +1,7 @@
 """BARREL: does a model that is asked more than it knows learn to say so, and what does that cost its answers?
 
-Pico knows some facts of its world well and others badly, and nothing of strangers. A copy of it has practised
-to answer regardless, as reasoning models do. Half of the questions that are learned from and that are asked
+A copy of pico knows the facts of its world, and nothing of strangers, and has practised to answer regardless,
+as reasoning models do. Half of the questions that are learned from and that are asked
 are about its world, half about strangers: labelled by asking the model, practised as boundary-aware traces,
 then trained by group-relative policy gradient with BARREL's reward. Beside it stand plain training on right
 answers, the practice alone, and the reward alone. No question is both learned from and asked.
@@ -38,7 +38,8 @@ from dovetail.training.reliability_report import outcome, reliability_gain, reli
 # Pico has hardly seen a conversation of several turns: its prompts differ in the system message instead.
 PROMPTS = ((), *((Message("system", text),) for text in SYSTEM_PROMPTS))
 K, L = len(PROMPTS), 4
-START_RATE, PRACTICE_RATE, RATE = 0.07, 1e-4, 1e-4
+START_RATE, PRACTICE_RATE, RATE = 0.3, 1.5e-4, 1e-4
+REFUSED = 0.1  # of the strangers that the start practised: reasoning models seldom refuse
 GROUP, MOST_TOKENS = 8, 48
 BINS = (0.0, 0.001, 0.25, 0.5, 0.75, 1.001)  # of the start's hit rate; the first is "never"
 PLAIN, PRACTICE, REWARD, BARREL = "GRPO", "SFT only", "reward only", "BARREL"
@@ -52,12 +53,16 @@ DESCRIPTIONS = {
 NOTES = (
     "Facts about one small world, and about strangers to it, stand in for TriviaQA, SciQ and NQ-Open. Facts "
     "of a trade are left out: eight can be guessed.",
-    "The start is made, not found: pico refuses strangers, and practised to give them any name instead. What "
-    "is unknown can therefore be told from the question, which is easier than in the paper.",
+    "The start is made, not found: it practised the facts of its world until it knew them, and to give "
+    "strangers any name nine times of ten. What is unknown can therefore be told from the question, which is "
+    "easier than in the paper.",
+    "In the first set-up pico's own, half-known facts were asked after, and the start refused more: +6.6 "
+    "points of reliability [2.9, 9.8], -5.5 of accuracy. Pilots on another split of the same facts (seed 1) "
+    "chose the start, the practice and the number of steps of all arms.",
     "Traces are written by template: the paper's come from GPT-4.",
     "The arms with practice take its updates in addition; all trainings by reward take equally many.",
     "Answers are sampled at temperature 1, in training too (paper: 0.6), several per question. Intervals are "
-    "over questions; there is one training per arm at pico scale.",
+    "over questions, each the mean over the seeds, which share one start.",
 )
 
 
@@ -79,7 +84,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(1, 4, 4, 1, 1, 8, 1, 1, (PLAIN, BARREL)),
-    "pico": Size(40, 132, 132, 24, 64, 64, 1, 4),
+    "pico": Size(200, 132, 132, 40, 120, 64, 2, 4),
     "full": Size(100, 132, 132, 60, 200, 128, 5, 8),
 }
 
@@ -159,12 +164,15 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
 
 
 def start(world: World, steps: int, seed: int) -> LocalModel:
-    """Pico, having practised to answer: what it was taught of its world, and any name for strangers."""
+    """Pico, having practised to answer: all facts of its world, and for strangers mostly any name."""
     rng, documents = random.Random(stream(seed, "start")), []
     lot = strangers(world, seed)["start"]
+    known = [f for f in world.facts if f.relation in OPEN_BOOK_RELATIONS]
     for i in range(32 * steps):
-        [told] = world.closed_book(rng, popular=True).chain if i % 4 else [stranger(rng, lot)]
+        told = rng.choice(known) if i % 4 else stranger(rng, lot)
         text = f"<think>\n{told.sentence}\n</think>\n\n\\boxed{{{told.object}}}"
+        if not i % 4 and rng.random() < REFUSED:
+            text = f"<think>\n{told.subject}?\n</think>\n\nSorry, I do not know."
         documents.append(Document(({"role": "user", "content": question(told)},), text, thinking=True))
     return finetune(pico(), documents, steps, seed=seed, rate=START_RATE, name="pico (answers anyway)")
 
