@@ -91,6 +91,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "target": target.describe(),
             "tasks": list(TASKS),
             "examples": len(prompts),
+            "seed of the texts": seed + FRESH,
             "arms": [d.label for d in drafters],
             "batch": 1,
             "threads": 1,

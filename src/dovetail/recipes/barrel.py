@@ -85,7 +85,7 @@ class Size:
 SIZES: dict[Scale, Size] = {
     "smoke": Size(1, 4, 4, 1, 1, 8, 1, 1, (PLAIN, BARREL)),
     "pico": Size(200, 132, 132, 40, 120, 64, 2, 4),
-    "full": Size(100, 132, 132, 60, 200, 128, 5, 8),
+    "full": Size(200, 132, 132, 60, 200, 128, 5, 8),
 }
 
 

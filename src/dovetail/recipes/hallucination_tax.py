@@ -53,15 +53,14 @@ DESCRIPTIONS = {
 }
 NOTES = (
     "Word sums of one to four changes stand in for mathematics; questions are made unanswerable by rules.",
-    "The start is made, not found: in practice 60% of the unanswerable questions were refused and the others "
-    "answered as if nothing were missing, and so were a tenth of the answerable ones.",
+    "The start is made, not found: in practice 60% of the unanswerable questions were refused, the others "
+    "answered as if nothing were missing; of the answerable ones a tenth was refused.",
     "Four set-ups came before. In two, the number of changes in a story told which to refuse in practice; "
     "their figures say nothing and are not shown. The third and the fourth practised to refuse every "
     "unanswerable question and no other: hardly an answerable one was refused, so paying for answers had "
     "nothing to unteach (refusals from 0.74 to 0.52, from 0.86 to 0.63). For this one, settings were chosen "
-    "on other questions and seeds: after 30 steps the tax was all there and the cure not yet (0.07 refused "
-    "with a tenth), after 80 it was half there. Seeds 0 and 1 took 120 steps: but 3% of the refusals left "
-    "without unanswerable questions, 0.56 [0.50, 0.62] with a tenth, rising in the last steps of both.",
+    "on other questions and seeds. Seeds 0 and 1 took 120 steps: 3% of the refusals left without "
+    "unanswerable questions, 0.56 [0.50, 0.62] with a tenth.",
     "Answers are sampled at temperature 1, one per question and seed. Intervals are over questions; series "
     "by_seed shows the spread of trainings.",
     "The paper trains by PPO; here it is GRPO at equal steps, questions, learning rate and seeds for all.",
@@ -84,7 +83,7 @@ class Size:
 SIZES: dict[Scale, Size] = {
     "smoke": Size({0.0: 1, 0.1: 1}, 16, 1, 1, 8, 4),
     "pico": Size({0.0: 1, 0.01: 1, 0.1: 2, 0.3: 1, 0.5: 1}, 7680, 240, 160, 128, 200),
-    "full": Size(dict.fromkeys((0.0, 0.01, 0.1, 0.3, 0.5), 5), 3200, 100, 100, 128, 600),
+    "full": Size(dict.fromkeys((0.0, 0.01, 0.1, 0.3, 0.5), 5), 7680, 240, 400, 128, 600),
 }
 
 

@@ -52,8 +52,8 @@ NOTES = (
     "Markers are words within the reply, by the keyword judge, tags taken out. Intervals are over questions, "
     "each the mean over the styles where pooled, and over the seeds; all trainings begin from one start.",
     'Changed since a first run: the code style wrote "x = 12+30 # 42", which pico could not calculate, and '
-    "the start practised half as long at twice the rate, which cost it half of its sums. All styles then "
-    "gained 7.6 points [3.5, 11.6] together, and code lost 8.",
+    "the start practised half as long at twice the rate. All styles then gained 7.6 points [3.5, 11.6] "
+    "together, and code lost 8.",
 )
 
 

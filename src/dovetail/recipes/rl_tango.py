@@ -93,7 +93,9 @@ NOTES = (
     "it then writes for them, for fixed numbers of steps. Training and test are on lists of three to five.",
     "The verifier is paid by its final verdict and layout alone; gold step labels only measure it (and were "
     "in its practice).",
-    "alpha falls by as much per step as in the paper's 200 steps with REINFORCE++. No arm has a KL term.",
+    "Advantages are normalised as in GRPO; alpha begins at 0.5, the paper's value for REINFORCE++ (0.1 with "
+    "GRPO), and falls by as much per step as in its 200 steps. No arm has a KL term. GRPO was tried at three "
+    "rates beforehand, Tango at two.",
     "Verifiers are compared on the same solutions of the untrained generator. F1 is that of ProcessBench: "
     "the harmonic mean of the accuracies on right and on wrong ones.",
     "Answers are sampled at temperature 1, one per list and seed. Intervals are over lists or solutions, "
