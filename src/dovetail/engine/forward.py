@@ -65,7 +65,9 @@ class Cache:
         need = self.used + columns
         if need <= self.capacity:
             return
-        capacity = (need + _BLOCK - 1) // _BLOCK * _BLOCK
+        # By a quarter at least: the copies of a long text then take time in proportion to its length.
+        grown_to = max(need, self.capacity * 5 // 4)
+        capacity = (grown_to + _BLOCK - 1) // _BLOCK * _BLOCK
         where = self.where.new_full((self.rows, capacity), -1)
         where[:, : self.used] = self.where[:, : self.used]
         self.where = where
