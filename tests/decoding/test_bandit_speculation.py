@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from dataclasses import replace
 
 import pytest
@@ -121,6 +122,14 @@ def test_rounds_and_costs(tiny_engine, tiny_prompts, drafters):
     sure = BanditSpeculation(drafters=(DraftModel(tiny_engine, 5),))
     for c in sure.generate(tiny_engine, tiny_prompts(4), Limits(30)):
         assert c.columns["rounds"] == math.ceil((len(c.token_ids) - 1) / 6)
+
+
+def test_seconds_are_shared_out_once(tiny_engine, tiny_prompts, drafters):
+    prompts = tiny_prompts(8) * 4
+    clock = time.perf_counter()
+    found = BanditSpeculation(drafters=drafters).generate(tiny_engine, prompts, Limits(4))
+    elapsed = time.perf_counter() - clock
+    assert 0.5 * elapsed < sum(c.cost.seconds for c in found) <= elapsed
 
 
 def test_every_text_has_its_own_bandit_or_all_share_one(tiny_engine, tiny_prompts, drafters):

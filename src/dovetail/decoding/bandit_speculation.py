@@ -190,12 +190,12 @@ class _Speculation:
         while waiting or batch is not None:
             # inference_mode must not stay open across a yield, where the caller's code runs.
             with torch.inference_mode():
-                clock = time.perf_counter()
                 free = most - (0 if batch is None else len(batch))
                 # Joining copies the caches, so rows join several at a time.
                 if waiting and (batch is None or free >= min(len(waiting), max(1, most // 4))):
                     batch = self._admit(batch, [waiting.pop() for _ in range(min(free, len(waiting)))])
                 assert batch is not None
+                clock = time.perf_counter()  # reading prompts is on the account of those that were read
                 alive = [i for i in batch.index if i not in self.reasons]
                 if alive:
                     self._round(batch)

@@ -4,9 +4,10 @@ For small models and small batches a step costs what its operations cost to laun
 queries, keys and values come out of one product, as do gate and up; residuals ride along in ``addmm``;
 cosines are gathered once per step; a step of one token needs no mask unless rows are ragged.
 
-Nothing is copied: the fused matrices own the memory and the network's parameters become views into them, so
-an optimizer step or ``load_state_dict`` is seen at once. `refresh` fuses again if something moved the weights
-(``.to(...)``); modules that are no plain ``nn.Linear`` (adapters) are left alone and called as they are.
+The fused matrices own the memory and the network's parameters become views into them, so an optimizer step
+or ``load_state_dict`` changes both. What is copied, norms and the small matrices that a CPU multiplies faster
+the other way round, is new with every `refresh`, which also fuses again if something moved the weights
+(``.to(...)``). Modules that are no plain ``nn.Linear`` (adapters) are left alone and called as they are.
 """
 
 from __future__ import annotations
