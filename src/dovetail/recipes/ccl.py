@@ -37,7 +37,7 @@ from dovetail.training.objectives.base import Objective
 from dovetail.training.pico.corpus import Document
 
 CHANGES = tuple(range(1, 9))
-ALONE = 3  # the start has practised to solve this many changes by itself
+ALONE = 2  # the start has practised to solve this many changes by itself
 HARD = 6  # changes from which a problem counts as hard: the last stage's, mostly
 STAGES, GROUP, MOST_TOKENS = 3, 8, 110
 TEMPLATE = "{question}\nThe first steps are:\n{hint}"
@@ -70,8 +70,8 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size({"GRPO": 1, "SFT": 1}, 32, 1, 16, 2, 1, {"GRPO": 8, "SFT": 4}, 1),
-    "pico": Size({"GRPO": 2, "SFT": 1}, 960, 30, 150, 8, 30, {"GRPO": 64, "SFT": 32}, 30),
-    "full": Size({"GRPO": 5, "SFT": 5}, 3200, 100, 800, 16, 120, {"GRPO": 128, "SFT": 32}, 200),
+    "pico": Size({"GRPO": 2, "SFT": 1}, 3200, 100, 240, 8, 45, {"GRPO": 64, "SFT": 32}, 30),
+    "full": Size({"GRPO": 5, "SFT": 5}, 3200, 100, 800, 16, 180, {"GRPO": 128, "SFT": 32}, 200),
 }
 
 
@@ -334,11 +334,14 @@ def notes(pool: Sequence[Example], report: Sequence[Mapping[str, float]]) -> lis
     shown = "; ".join(f"{r['size']:.0f} at {r['accuracy']:.2f}, {r['guided']:.0%} guided" for r in report)
     return [
         "Word sums stand in for mathematics. The start is made so that hints help it, as they help a "
-        "large model: it practised to end long problems whose first steps it was given.",
+        "large model: it practised to end long problems whose first steps it was given. A start before this "
+        "one had practised a third as long: it solved some long problems by itself and could do little with "
+        "hints (0.16 right on problems of 6 changes and more with three quarters of the steps given); there "
+        "hints did harm, 10 points beside uniform training.",
         f"Of {len(pool)} problems {always} were always solved and are left out of all arms, as they teach a "
         f"group-relative objective nothing; {never} were never solved. For {lost} of these no hint helped, "
         f"and they are left out of the guided arms. Stages (problems at mean success rate): {shown}.",
         "Reported answers are sampled at temperature 1, one per problem and seed, without hints.",
         "One optimizer state goes through all stages. The learning rates were set before any arm was run, "
-        "and are the same for all ways.",
+        "and are the same for all ways. Practice and steps were chosen on problems of other seeds.",
     ]

@@ -42,7 +42,7 @@ RATE = 2e-4
 #: How often practice refuses, by whether the question can be answered: a start that hedges.
 HEDGES = {True: 0.1, False: 0.6}
 REFUSES = thought("I do not know.", REFUSAL)
-FRESH = 10  # added to the seed: what seed 0 was trained and asked was looked at before the steps were chosen
+FRESH = 20  # added to the seed: what seeds below were trained and asked was seen before steps were chosen
 GROUP = 8
 MOST_TOKENS = 100
 CURVES = ("reward", "refused/answerable", "refused/unanswerable", "zero_variance", "length")
@@ -59,8 +59,11 @@ NOTES = (
     "their figures say nothing and are not shown. The third and the fourth practised to refuse every "
     "unanswerable question and no other: hardly an answerable one was refused, so paying for answers had "
     "nothing to unteach (refusals from 0.74 to 0.52, from 0.86 to 0.63). For this one, settings were chosen "
-    "on other questions and seeds. Seeds 0 and 1 took 120 steps: 3% of the refusals left without "
-    "unanswerable questions, 0.56 [0.50, 0.62] with a tenth.",
+    "on other questions and seeds.",
+    "Refusal first falls whatever the mix, and with a tenth it comes back late, at a time that differs "
+    "between trainings, as a step has one or two unanswerable questions. Of two earlier trainings of 160 "
+    "steps one ended at a refusal of 0.76, the other at 0.10, so there are 320 steps now; the curves tell "
+    "when it came back.",
     "Answers are sampled at temperature 1, one per question and seed. Intervals are over questions; series "
     "by_seed shows the spread of trainings.",
     "The paper trains by PPO; here it is GRPO at equal steps, questions, learning rate and seeds for all.",
@@ -82,7 +85,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size({0.0: 1, 0.1: 1}, 16, 1, 1, 8, 4),
-    "pico": Size({0.0: 1, 0.01: 1, 0.1: 2, 0.3: 1, 0.5: 1}, 7680, 240, 160, 128, 200),
+    "pico": Size({0.0: 1, 0.01: 1, 0.1: 3, 0.3: 1, 0.5: 1}, 7680, 240, 320, 128, 200),
     "full": Size(dict.fromkeys((0.0, 0.01, 0.1, 0.3, 0.5), 5), 7680, 240, 400, 128, 600),
 }
 
