@@ -34,11 +34,11 @@ from dovetail.recipes.grown import grown
 
 TASKS = ("chain-sum", "countdown", "atlas-multihop")
 LIMITS: dict[Scale, Limits] = {"smoke": Limits(32), "pico": Limits(300), "full": Limits(300)}
-PER_TASK: dict[Scale, int] = {"smoke": 1, "pico": 24, "full": 200}
-FRESH = 1  # added to the seed of the texts: those of seed 0 showed which reward pays here
+PER_TASK: dict[Scale, int] = {"smoke": 1, "pico": 48, "full": 200}
+FRESH = 2  # added to the seed of the texts: 0 showed which reward pays here, 1 was reported before
 # Layers of the target for one of pico's: a pass of pico-draft then costs about a 25th of one of the target.
 TIMES: dict[Scale, int] = {"smoke": 2, "pico": 8, "full": 8}
-REPEATS: dict[Scale, int] = {"smoke": 1, "pico": 2, "full": 3}
+REPEATS: dict[Scale, int] = {"smoke": 1, "pico": 1, "full": 3}
 LENGTHS = (2, 4, 6)
 ITSELF = ("plain", f"pico-draft-{LENGTHS[-1]} alone", "UCBSpec, shared, speed")
 TEMPERATURE = 2.0
@@ -462,6 +462,8 @@ NOTES = (
     "after sect. 6.2. The claims are about the paper's own reward, tokens per round: with 48 texts of seed 0 "
     "they had been about speed, which left both bounds undecided (1.32 [1.23, 1.41] times plain, 0.90 "
     "[0.87, 0.94] of the best arm) beside 1.44 [1.33, 1.55] for tokens. These texts are others.",
+    "72 texts of seed 1 gave 1.27 [1.18, 1.36] times plain beside other programs and 1.22 [1.15, 1.29] "
+    "alone, when the seconds of reading a prompt were counted twice for all but plain decoding.",
     "The target is pico with layers between its own that change nothing: the texts, and what the drafters "
     "guess of them, are pico's; a pass costs what eight times its layers cost. The arms 'passes' say what is "
     "paid per pass. On pico itself a pass costs mostly the start of its operations: one of pico-draft is "
