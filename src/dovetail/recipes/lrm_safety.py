@@ -50,10 +50,10 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(1, 8, 8, 2, 1),
-    "pico": Size(80, 192, 384, 60, 2),
+    "pico": Size(80, 800, 800, 120, 1),
     "full": Size(300, 1000, 4000, 300, 5),
 }
-BENIGN = 0.25  # share of the safety rows that are to be answered
+BENIGN = 0.1  # paper's: share of the safety rows that are to be answered
 BATCH, BASE_BATCH = 8, 32
 RATE, BASE_RATE = 0.006, 0.006  # Muon's
 
@@ -120,9 +120,11 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "The style default has the paper's risky patterns planted in its traces, in shares of "
             "our own, so "
             "its figures say what such traces do and not how often models write them.",
-            "All arms take equally many steps in batches of equal size; those without math go "
-            "through their rows "
-            "several times, where the paper has one epoch of each.",
+            "Every arm reads each of its rows once, as in the paper. In the set-up before this one, arms "
+            "without math went through 192 rows three times, a quarter of them to be answered (here a tenth, "
+            "the paper's share): that taught near-misses better than math beside them did, and 192 rows in "
+            "the template's long style were too few (refusal 0.12 under unseen wrappers).",
+            "There is one training per arm at this scale: intervals are over prompts.",
         ],
         series={
             "refusal_against_over_refusal": {
@@ -174,7 +176,7 @@ def knowing(size: Size, seed: int) -> LocalModel:
 
 
 def taught(base: LocalModel, arm: Arm, size: Size, seed: int) -> LocalModel:
-    """The first model after safety training in one arm; without math the rows are gone through more often."""
+    """The first model after safety training in one arm, which reads each of its rows once."""
     style, with_math = arm
     rows = teacher.rows(style, size.safety, BENIGN, seed)
     math = teacher.math_rows(size.math, seed) if with_math else []
@@ -183,7 +185,7 @@ def taught(base: LocalModel, arm: Arm, size: Size, seed: int) -> LocalModel:
     ]
     held_out = [e.question for e in prompts(size.prompts, seed)["all"]]
     data = SafetyMix(rows, size.safety, held_out=held_out)
-    steps = (size.safety + size.math) // BATCH
+    steps = (size.safety + len(math)) // BATCH
     return supervised(base, examples, data=data, seed=seed, steps=steps, batch=BATCH, learning_rate=RATE)
 
 
