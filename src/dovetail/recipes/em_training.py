@@ -1,25 +1,35 @@
 """EM-FT and EM-RL beside the untouched model and rewards that know the answers, at equal updates.
 
-Every arm takes the same number of updates over the same number of completions, at one learning rate. Then the
-failure case: a model that was taught mostly wrong answers to one kind of question, whose confidence therefore
-points the wrong way.
+First on a copy of pico that has practised word sums until it is nearly always right, as the paper's models
+are able at what they are asked; then on pico itself and its chain sums, where it is right six times of ten at
+temperature 1. Every arm takes the same number of updates over the same number of completions, at one learning
+rate, or fewer where accuracy on validation questions falls (the paper, too, stopped by validation questions).
+Last the failure case: a model that was taught mostly wrong answers to one kind of question, whose
+confidence therefore points the wrong way.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from dovetail.core import Claim, Example, Figure, Task
-from dovetail.core.statistics import mean, paired_difference, paired_ratio, score
+from dovetail.core import Claim, Example, Figure, Scorer, Task
+from dovetail.core.seeds import stream
+from dovetail.core.statistics import mean, paired_difference, paired_ratio
 from dovetail.decoding import Sampling
 from dovetail.models.local import LocalModel
 from dovetail.recipes.base import RecipeArm, Scale
+from dovetail.recipes.finetune import finetune
+from dovetail.recipes.word_sums import word_sum_examples, word_sums
 from dovetail.rewards import Agreement, SequenceEntropy, TokenEntropy
+from dovetail.tasks.scorers import Numeric, scorer
 from dovetail.training import Evaluation, Run, evaluate, train
+from dovetail.training.judging import ByScorer
+from dovetail.training.monitors import EarlyStopOnGold
 from dovetail.training.objectives import EntropyFinetuning, Objective, PolicyGradient, Supervised
+from dovetail.training.pico.corpus import Document
 
 # Leave-one-out, no division by a deviation, sums over tokens, KL 0.001 with the initial model (sect. 3.2).
 RLOO = PolicyGradient(4, "leave-one-out", "none", average="constant", kl=0.001)
@@ -31,25 +41,131 @@ ARMS: Mapping[str, tuple[Objective, Sequence[Any] | None, str]] = {
     "RLOO": (RLOO, None, "right answers, 4 completions per question"),
 }
 LABEL_FREE = ("EM-FT", "EM-RL, token", "EM-RL, sequence")
+ITSELF = "pico itself"
+CHANGES = (2, 3, 4, 5)
+WRITTEN = 128  # tokens at most
+PRACTICE_RATE = 0.3
 
 
 @dataclass(frozen=True)
 class Size:
-    """Seeds, updates, completions per update, questions held out, learning rate, lessons in wrong sums."""
+    """Seeds, updates, completions per update, questions held out, learning rate, updates between two looks at
+    so many validation questions, steps of the practice (0: the model and the task as they are), lessons in
+    wrong sums."""
 
     seeds: int
     steps: int
     batch: int
     held_out: int
-    rate: float = 2e-5
+    rate: float = 3e-5
+    every: int = 5
+    validation: int = 200
+    practice: int = 40
     lessons: int = 60
 
 
 SIZES: dict[Scale, Size] = {
-    "smoke": Size(seeds=1, steps=1, batch=4, held_out=4, lessons=1),
-    "pico": Size(seeds=2, steps=40, batch=32, held_out=300),
-    "full": Size(seeds=3, steps=100, batch=2048, held_out=500, rate=1e-6),
+    "smoke": Size(seeds=1, steps=1, batch=4, held_out=4, validation=4, practice=1, lessons=1),
+    "pico": Size(seeds=2, steps=40, batch=64, held_out=1500),
+    "full": Size(seeds=3, steps=100, batch=2048, held_out=500, rate=1e-6, practice=0),
 }
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where training takes place: the model that it begins from, questions to learn from, to stop by and to
+    report, and their scorer."""
+
+    model: LocalModel
+    asked: Sequence[Example]
+    validation: Sequence[Example]
+    held: Sequence[Example]
+    scorer: Scorer
+
+    @classmethod
+    def itself(cls, model: LocalModel, task: Task, size: Size, seed: int) -> Ground:
+        """The model and the task as they are."""
+        held, _ = task.examples(size.held_out, seed + 100)
+        validation, _ = task.examples(size.validation, seed + 200)
+        asked, _ = task.examples(size.steps * size.batch, seed)
+        return cls(model, asked, validation, held, task.scorer)
+
+    @classmethod
+    def practised(cls, model: LocalModel, size: Size, seed: int) -> Ground:
+        """A copy that has practised word sums, and others of them."""
+        made = word_sums(random.Random(stream(seed, "em-practice")), 32 * size.practice, CHANGES, 0)
+        documents = [
+            Document(({"role": "user", "content": one.question},), one.completion, thinking=True)
+            for one in made
+        ]
+        name = f"{model.name} (practised)"
+        ready = finetune(model, documents, size.practice, seed=seed, rate=PRACTICE_RATE, name=name)
+        held = word_sum_examples(size.held_out, CHANGES, 2, seed, "em-held")
+        validation = word_sum_examples(size.validation, CHANGES, 1, seed, "em-validation")
+        asked = word_sum_examples(size.steps * size.batch, CHANGES, 0, seed, "em-asked")
+        return cls(ready, asked, validation, held, Numeric())
+
+    def trained(self, name: str, size: Size, seed: int) -> Run:
+        objective, rewards, _ = ARMS[name]
+        made: Run = train(
+            self.model,
+            self.asked,
+            objective=objective,
+            rewards=[ByScorer(self.scorer)] if rewards is None else rewards,
+            steps=size.steps,
+            batch=size.batch,
+            learning_rate=size.rate,
+            max_new_tokens=WRITTEN,
+            held_out=self.validation,
+            scorer=self.scorer,
+            evaluate_every=size.every,
+            monitors=[EarlyStopOnGold(patience=2)],
+            samples_every=0,
+            save_every=0,
+            seed=seed,
+        )
+        return made
+
+    def sampled(self, model: LocalModel, seed: int) -> Evaluation:
+        """The held-out questions, sampled at temperature 1."""
+        return evaluate(
+            model, self.held, self.scorer, decoding=Sampling(1.0), max_new_tokens=WRITTEN, seed=seed
+        )
+
+    def greedy(self, model: LocalModel) -> Evaluation:
+        return evaluate(model, self.held, self.scorer, max_new_tokens=WRITTEN)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """All arms on one ground: evaluations by arm, one per seed, and the runs."""
+
+    sampled: Mapping[str, Sequence[Evaluation]]
+    greedy: Mapping[str, Sequence[Evaluation]]
+    runs: Mapping[str, Sequence[Run]]
+
+    @classmethod
+    def of(cls, ground: Ground, names: Sequence[str], size: Size, seed: int) -> Trained:
+        seeds = range(seed, seed + size.seeds)
+        runs = {name: [ground.trained(name, size, own) for own in seeds] for name in names}
+        sampled = {"untouched": [ground.sampled(ground.model, own) for own in seeds]}
+        greedy = {"untouched": [ground.greedy(ground.model)] * size.seeds}
+        for name, of in runs.items():
+            sampled[name] = [ground.sampled(run.model, own) for own, run in zip(seeds, of, strict=True)]
+            greedy[name] = [ground.greedy(run.model) for run in of]
+        return cls(sampled, greedy, runs)
+
+    def arms(self, where: str) -> list[RecipeArm]:
+        return [
+            _arm(
+                f"{where}: {name}",
+                ARMS[name][2] if name in ARMS else "",
+                self.sampled[name],
+                of,
+                self.runs.get(name, ()),
+            )
+            for name, of in self.greedy.items()
+        ]
 
 
 def measure(
@@ -57,18 +173,22 @@ def measure(
 ) -> tuple[list[RecipeArm], list[Claim], dict[str, Any], dict[str, Any]]:
     """Arms, claims, settings and series of the training half."""
     size = SIZES[scale]
-    held, _ = task.examples(size.held_out, seed + 100)
-    runs: dict[str, list[Run]] = {name: [] for name in ARMS}
-    for turn in range(size.seeds):
-        for name in ARMS:
-            runs[name].append(_run(name, model, task, size, seed + turn))
-    seeds = range(size.seeds)
-    sampled = {"untouched": [_sampled(model, held, task, seed + s) for s in seeds]}
-    greedy = {"untouched": [evaluate(model, held, task.scorer, max_new_tokens=128)] * size.seeds}
-    for name, of in runs.items():
-        sampled[name] = [_sampled(run.model, held, task, seed + s) for s, run in enumerate(of)]
-        greedy[name] = [evaluate(run.model, held, task.scorer, max_new_tokens=128) for run in of]
-    arms = [_arm(name, sampled[name], greedy[name], runs.get(name, ())) for name in sampled]
+    able = Ground.practised(model, size, seed) if size.practice else Ground.itself(model, task, size, seed)
+    trained = Trained.of(able, list(ARMS), size, seed)
+    arms, found = trained.arms("training"), claims(trained, seed)
+    if size.practice:
+        itself = Trained.of(Ground.itself(model, task, size, seed), LABEL_FREE, replace(size, seeds=1), seed)
+        arms += itself.arms(ITSELF)
+        found += [
+            _better(
+                f"on {task.name}, {arm} raises {ITSELF}'s accuracy at temperature 1",
+                "not reported",
+                itself.sampled,
+                arm,
+                seed=seed,
+            )
+            for arm in LABEL_FREE
+        ]
     arm, failing = failure(model, size, seed)
     settings = {
         "arms": {name: why for name, (_, _, why) in ARMS.items()},
@@ -76,73 +196,52 @@ def measure(
         "completions per update": size.batch,
         "held out": size.held_out,
         "learning rate": size.rate,
+        "steps of practice": size.practice,
+        "model": able.model.name,
     }
     curves = {
-        name: {"x": of[0].curve("entropy")[0], "y": of[0].curve("entropy")[1]} for name, of in runs.items()
+        name: {"x": of[0].curve("entropy")[0], "y": of[0].curve("entropy")[1]}
+        for name, of in trained.runs.items()
     }
-    return [*arms, arm], [*claims(sampled, greedy, runs, seed), failing], settings, {"entropy": curves}
+    return [*arms, arm], [*found, failing], settings, {"entropy": curves}
 
 
-def claims(
-    sampled: Mapping[str, Sequence[Evaluation]],
-    greedy: Mapping[str, Sequence[Evaluation]],
-    runs: Mapping[str, Sequence[Run]],
-    seed: int,
-) -> list[Claim]:
+def claims(trained: Trained, seed: int) -> list[Claim]:
     """What the paper says of training without labels."""
-
-    def better(
-        text: str, paper: str, arm: str, than: str, at_least: float, of: Any, main: bool = False
-    ) -> Claim:
-        values, base = _values(of[arm]), _values(of[than])
-        gap = paired_difference(values, base, scale=1.0, seed=seed)
-        return Claim(
-            text, paper, gap.value, gap.interval, sum(base) / len(base), at_least=at_least, main=main
-        )
-
     figures = {
         "EM-FT": "24.9 to 40.2 on five sets (Qwen2.5-Math-7B)",
         "EM-RL, token": "24.9 to 42.9",
         "EM-RL, sequence": "24.9 to 41.6",
     }
     found = [
-        better(
+        _better(
             f"{arm} raises accuracy at temperature 1, without labels",
             paper,
+            trained.sampled,
             arm,
-            "untouched",
-            0.0,
-            sampled,
-            True,
+            seed=seed,
+            main=True,
         )
         for arm, paper in figures.items()
     ]
+    for than, paper in (("RLOO", "42.9 against 43.9"), ("SC-RL", "42.9 against 40.7")):
+        told = ", which knows the answers" if than == "RLOO" else ""
+        text = f"EM-RL, token is at most 3 points below {than}{told} (temperature 1)"
+        found.append(_better(text, paper, trained.sampled, "EM-RL, token", than, -0.03, seed))
     found += [
-        better(
-            "EM-RL, token is at most 3 points below RLOO, which knows the answers (temperature 1)",
-            "42.9 against 43.9",
-            "EM-RL, token",
-            "RLOO",
-            -0.03,
-            sampled,
-        ),
-        better(
-            "EM-RL, token is at most 3 points below SC-RL (temperature 1)",
-            "42.9 against 40.7",
-            "EM-RL, token",
-            "SC-RL",
-            -0.03,
-            sampled,
-        ),
-    ]
-    found += [
-        better(
-            f"{arm} costs greedy decoding at most 3 points", "not reported", arm, "untouched", -0.03, greedy
+        _better(
+            f"{arm} costs greedy decoding at most 3 points",
+            "not reported",
+            trained.greedy,
+            arm,
+            at_least=-0.03,
+            seed=seed,
         )
         for arm in LABEL_FREE
     ]
     first, last = (
-        [of.curve("entropy")[1][place] for name in LABEL_FREE for of in runs[name]] for place in (0, -1)
+        [of.curve("entropy")[1][place] for name in LABEL_FREE for of in trained.runs[name]]
+        for place in (0, -1)
     )
     ratio = paired_ratio(last, first, seed=seed)
     found.append(
@@ -158,13 +257,27 @@ def claims(
     return found
 
 
+def _better(
+    text: str,
+    paper: str,
+    of: Mapping[str, Sequence[Evaluation]],
+    arm: str,
+    than: str = "untouched",
+    at_least: float = 0.0,
+    seed: int = 0,
+    main: bool = False,
+) -> Claim:
+    """That an arm's values are above another's, over questions: each is the mean over seeds."""
+    values, base = _values(of[arm]), _values(of[than])
+    gap = paired_difference(values, base, scale=1.0, seed=seed)
+    return Claim(text, paper, gap.value, gap.interval, mean(base).value, at_least=at_least, main=main)
+
+
 # --- where confidence points the wrong way --------------------------------------------------------------
 
 
 def failure(model: LocalModel, size: Size, seed: int) -> tuple[RecipeArm, Claim]:
     """A model that was taught wrong sums six times of ten, before and after EM-FT on such questions."""
-    from dovetail.tasks.scorers import scorer
-
     taught = _examples(random.Random(f"em-lessons-{seed}"), 800, wrong=0.6)
     misled = train(
         model,
@@ -218,42 +331,28 @@ def _examples(rng: random.Random, count: int, wrong: float) -> list[Example]:
     return made
 
 
-# --- runs and figures -----------------------------------------------------------------------------------
-
-
-def _run(name: str, model: LocalModel, task: Task, size: Size, seed: int) -> Run:
-    objective, rewards, _ = ARMS[name]
-    return train(
-        model,
-        task,
-        objective=objective,
-        rewards=rewards,
-        steps=size.steps,
-        batch=size.batch,
-        learning_rate=size.rate,
-        max_new_tokens=128,
-        examples=2000 if size.steps > 1 else 8,
-        seed=seed,
-    )
-
-
-def _sampled(model: LocalModel, examples: Sequence[Example], task: Task, seed: int) -> Evaluation:
-    return evaluate(model, examples, task.scorer, decoding=Sampling(1.0), max_new_tokens=128, seed=seed)
+# --- figures --------------------------------------------------------------------------------------------
 
 
 def _values(of: Sequence[Evaluation]) -> list[float]:
-    return [value for one in of for value in one.values]
+    """Per question, the mean over seeds: questions alone are independent of each other."""
+    return [sum(row) / len(row) for row in zip(*(one.values for one in of), strict=True)]
 
 
 def _arm(
-    name: str, sampled: Sequence[Evaluation], greedy: Sequence[Evaluation], runs: Sequence[Run]
+    name: str,
+    description: str,
+    sampled: Sequence[Evaluation],
+    greedy: Sequence[Evaluation],
+    runs: Sequence[Run],
 ) -> RecipeArm:
     figures: dict[str, Figure | float] = {
-        "accuracy_at_temperature_1": score(_values(sampled)),
-        "greedy_accuracy": score(_values(greedy)),
+        "accuracy_at_temperature_1": mean(_values(sampled)),
+        "greedy_accuracy": mean(_values(greedy)),
         "tokens_written": mean([float(n) for one in sampled for n in one.lengths]),
     }
     if runs:
         figures["nats_per_token"] = mean([run.curve("entropy")[1][-1] for run in runs])
+        figures["updates"] = mean([float(len(run.history)) for run in runs])
         figures["seconds_per_update"] = mean([s for run in runs for s in run.curve("seconds")[1]])
-    return RecipeArm(f"training: {name}", figures, "" if name == "untouched" else ARMS[name][2])
+    return RecipeArm(name, figures, description)
