@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 
 _LIGHT = 1 << 18  # elements of a weight; for more OpenBLAS starts threads of its own
 _NARROW = 8  # rows
-_SOME = 32  # rows
+_SOME = 32  # rows, for which a copy that lies the other way round pays (without AVX512)
 _FEW = 24  # queries per key-value head
 _TINY = 1200  # elements of a result
 _WORTH_SHARING = 32  # columns
@@ -61,8 +61,8 @@ class Weight(Memory):
     def columns(self, rows: int) -> Tensor:
         """[in, out], as torch multiplies so many rows with it fastest.
 
-        Without AVX512, MKL takes a third less time for some rows where a small matrix lies the other way
-        round in memory. The copy is made when first asked for, and as old as this object: `Forward.refresh`.
+        Without AVX512, MKL takes less time for some rows where a small matrix lies the other way round in
+        memory. The copy is made when first asked for, and as old as this object: `Forward.refresh`.
         """
         if _VECTORS or not self.light or rows > _SOME:
             return self.transposed
