@@ -9,6 +9,8 @@ import pytest
 from dovetail.core import Example
 from dovetail.recipes.rl_tango import (
     LAYOUT,
+    LETTERS,
+    SLIPS,
     TOLD,
     Answers,
     Labelled,
@@ -20,7 +22,9 @@ from dovetail.recipes.rl_tango import (
     labels,
     lists,
     right,
+    slipped,
     solution,
+    steps_right,
 )
 
 ASKED = Example.ask("a", "Last letters: Bakel Hazo Gone", "l o e")
@@ -34,11 +38,38 @@ def test_solutions_and_their_labels():
     bad = solution(ASKED.question, ["l", "a", "e"])
     assert labels(ASKED, bad) == [1, -1, -1]
     assert right([ASKED], [bad]) == [0]
-    gold = "l \\boxed{yes}\nl o \\boxed{no}\nl o e \\boxed{no}\nSo l o e \\boxed{no}"
+    gold = "Bakel l l \\boxed{yes}\nHazo a o \\boxed{no}\nGone e e \\boxed{no}\nSo l o e \\boxed{no}"
     assert judged(ASKED, bad) == gold
     said = LAYOUT.verification(judged(ASKED, bad), 3)
     assert said == ([1, -1, -1], 0, 1.0)
+    assert (
+        judged(ASKED, "Bakel l\nHazo l o\nGone l o e\nMore l o e x\n").split("\n")[3] == "- x - \\boxed{no}"
+    )
     assert labels(ASKED, "<think>\nBakel  l\n\nHazo l x\n") == [1, -1]
+
+
+def test_slips_are_other_letters_in_the_share_that_was_asked_for():
+    made = lists(400, (6, 6), 0, "x")
+    letters = [LAYOUT.solution(slipped(e, SLIPS)).answer.split() for e in made]
+    pairs = [
+        (y, x) for e, given in zip(made, letters, strict=True) for y, x in zip(gold(e), given, strict=True)
+    ]
+    assert {x for _, x in pairs} == set(LETTERS)
+    assert sum(x != y for y, x in pairs) / len(pairs) == pytest.approx(SLIPS, abs=0.03)
+    # A slip is carried along, so no later step is right.
+    second = [g[0] == gold(e)[0] and g[1] != gold(e)[1] for e, g in zip(made, letters, strict=True)]
+    e = made[second.index(True)]
+    assert labels(e, slipped(e, SLIPS)) == [1, -1, -1, -1, -1, -1]
+
+
+def gold(example: Example) -> list[str]:
+    return str(example.reference).split()
+
+
+def test_a_missing_step_is_not_a_right_one():
+    assert steps_right(
+        [ASKED] * 3, [solution(ASKED.question, ["l", "o", "e"]), "Bakel l\n", "Bakel k\n"]
+    ) == (pytest.approx([1, 1 / 3, 0]))
 
 
 def test_true_judgments_stand_at_the_ends_of_steps():
@@ -74,11 +105,13 @@ def test_f1_is_the_harmonic_mean_of_both_accuracies():
 def test_verdicts_follow_from_the_answers():
     def arm(good: int, hits: int) -> Answers:
         said = [[[i % 2, int(i < hits)], [i % 2, int(i < hits)]] for i in range(100)]
-        return Answers([[1.0] * good + [0.0] * (100 - good)] * 2, [said])
+        rights = [[1.0] * good + [0.0] * (100 - good)] * 2
+        return Answers(rights, [said], rights, rights)
 
     start = arm(10, 40)
     better = {"start": start, "GRPO": arm(20, 0), "Tango": arm(60, 90), "Tango, frozen verifier": arm(30, 0)}
     better[TOLD] = arm(70, 0)
     assert [c.verdict for c in claims(better, 0)] == ["holds"] * 5
+    assert better["Tango"].arm("Tango", 0).figures["greedy accuracy"].value == pytest.approx(0.6)
     equal = dict.fromkeys(better, start)
     assert "holds" not in [c.verdict for c in claims(equal, 0)]

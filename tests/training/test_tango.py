@@ -84,6 +84,14 @@ def test_however_many_steps_all_right_counts_one():
     assert sum(pool[:4]) == 1
 
 
+def test_stopping_after_the_right_steps_is_paid_better():
+    # Both have one right step; the first stops there, the second goes on and slips: so says the formula.
+    stops, goes_on = generator_advantages(
+        torch.zeros(2), [[1], [1, -1]], [[0], [0, 1]], [1, 2], 1.0, advantage="rloo"
+    )
+    assert float(stops[0]) > 0 > float(goes_on[0])
+
+
 def test_missing_and_superfluous_judgments():
     short = generator_advantages(**HAND | {"judgments": [[1], [-1]]}, alpha=1.0)
     hole = generator_advantages(**HAND | {"judgments": [[1, None], [-1, 1, 1]]}, alpha=1.0)

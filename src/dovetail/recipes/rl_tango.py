@@ -2,8 +2,12 @@
 
 "Last letters: Bakel Hazo Gone" is solved in steps that hold the letters of the first one, two, three names:
 ``Bakel l``, ``Hazo l o``, ``Gone l o e``; so every step can be judged. One copy of pico has practised to
-solve lists, another to judge the first one's solutions step by step; both are right in part. All arms have
-the same generator, lists and number of generator steps.
+solve lists from solutions with planted slips, so that it seldom gets a whole list right and outcomes are
+sparse, the regime that the paper is about; another to judge such solutions step by step. All arms have the
+same generator, lists and number of generator steps.
+
+Lists all have one length: the formulas pay a solution that stops after its right steps better than one that
+goes on and slips, and a generator unsure of the length would learn to stop early.
 """
 
 from __future__ import annotations
@@ -19,7 +23,8 @@ import numpy as np
 from dovetail.core import Claim, Example, Figure, Limits
 from dovetail.core.seeds import stream
 from dovetail.core.statistics import LEVEL, mean, paired_difference
-from dovetail.decoding import Sampling
+from dovetail.decoding import Greedy, Sampling
+from dovetail.decoding.base import Decoding
 from dovetail.models.local import LocalModel
 from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
 from dovetail.recipes.finetune import finetune
@@ -73,12 +78,17 @@ LAST = (
     "zo",
     "zor",
 )
-PRACTISED, ASKED = (2, 5), (3, 5)
+NAMES = (6, 6)
+# The letters that names end in, and the share of them that is another one in the solutions that the generator
+# practises on, and in those that the verifier does: of the latter, four in ten are right.
+LETTERS = tuple(sorted({syllable[-1] for syllable in LAST}))
+SLIPS, JUDGED_SLIPS = 0.4, 0.15
 LAYOUT = Layout("", "", "", "So", "yes", "no", "{problem}\n{solution}\nIs each step right?")
-GROUP, MOST_TOKENS = 5, 80
-RATE, WARMUP = 1.5e-4, 4
-# The paper's first value for REINFORCE++, and where its schedule of 200 steps is after 24.
-ALPHA = (0.5, 0.24)
+GROUP, MOST_TOKENS = 5, 160
+RATE, WARMUP = 4e-4, 4
+ALPHA = (0.5, 1e-3)  # the paper's, with REINFORCE++; with GRPO it begins at 0.1
+SAMPLED = Sampling()
+CURVES = ("reward", "zero_variance", "length", "truncated")
 TOLD = "true judgments"
 ARMS = ("GRPO", "Tango", "Tango, frozen verifier", TOLD)
 DESCRIPTIONS = {
@@ -89,20 +99,22 @@ DESCRIPTIONS = {
     TOLD: "outcomes and the steps' true labels, as the best of verifiers would give them",
 }
 NOTES = (
-    "Both starts are made, not found: pico practised solving lists of two to five names, and judging what "
-    "it then writes for them, for fixed numbers of steps. Training and test are on lists of three to five.",
-    "The verifier is paid by its final verdict and layout alone; gold step labels only measure it (and were "
-    "in its practice).",
-    "Advantages are normalised as in GRPO; alpha begins at 0.5, the paper's value for REINFORCE++ (0.1 with "
-    "GRPO), and falls by as much per step as in its 200 steps. No arm has a KL term. GRPO was tried at three "
-    "rates beforehand, Tango at two.",
-    "Verifiers are compared on the same solutions of the untrained generator. F1 is that of ProcessBench: "
-    "the harmonic mean of the accuracies on right and on wrong ones.",
-    "Answers are sampled at temperature 1, one per list and seed. Intervals are over lists or solutions, "
-    "each the mean over the seeds, which share one start.",
-    "Before: a rate of 2e-4 without warm-up, 14 steps of 40 completions and alpha down to 0.001 left GRPO at "
-    "0.34 and Tango at 0.33 after a start at 0.38; a verifier that had practised on planted mistakes and "
-    "wrote one letter per step began at a step F1 of 0.50.",
+    "Both starts are made, not found. pico practised solving lists of six names from solutions in which "
+    "every letter was another one with a chance of 0.4, so it slips about as often and seldom gets a "
+    "list right, whatever its most probable answer is worth (greedy accuracy). Another copy practised "
+    "judging solutions with a chance of 0.15, of which four in ten are right.",
+    "The verifier is paid by its final verdict and layout alone; gold step labels only measure it (and "
+    "were in its practice).",
+    "Advantages are normalised as in GRPO; alpha falls from 0.5, the paper's first value with "
+    "REINFORCE++ (0.1 with GRPO), to 0.001, over 30 steps in place of 200. No arm has a KL term.",
+    "The rate, the share of slips and alpha's first value were chosen in trials with another seed (101).",
+    "Verifiers are compared on the same solutions of the untrained generator. F1 is that of "
+    "ProcessBench: the harmonic mean of the accuracies on right and on wrong ones.",
+    "Accuracy is of answers sampled at temperature 1, one per list and seed, as training samples them. "
+    "Intervals are over lists or solutions, each the mean over the seeds, which share one start.",
+    "Before, on lists of three to five names of which the start got 0.32 right, with alpha from 0.5 to "
+    "0.24: GRPO 0.375, Tango 0.256, true judgments 0.289. Outcomes were dense there, and solutions that "
+    "stop early are paid better by their steps.",
 )
 
 
@@ -126,7 +138,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size(32, 1, 1, 1, 1, 10, 1, 10, 4, 4),
-    "pico": Size(2400, 120, 150, 2, 24, 100, 3, 50, 500, 150),
+    "pico": Size(4000, 200, 200, 2, 30, 100, 5, 50, 500, 400),
     "full": Size(12800, 200, 200, 5, 300, 255, 40, 255, 1000, 1000),
 }
 
@@ -153,6 +165,14 @@ def solution(asked: str, letters: Sequence[str]) -> str:
     return f"<think>\n{lines}\n</think>\n\n\\boxed{{{' '.join(letters)}}}"
 
 
+def slipped(example: Example, share: float) -> str:
+    """An example's solution with slips planted; a slip is carried along, as the generator's own are."""
+    rng = random.Random(f"slips of {example.question}, {share}")
+    letters = str(example.reference).split()
+    given = [rng.choice([x for x in LETTERS if x != y]) if rng.random() < share else y for y in letters]
+    return solution(example.question, given)
+
+
 def lists(count: int, lengths: tuple[int, int], seed: int, name: str) -> list[Example]:
     """Different lists with their answers; there are so many that none comes up under two names."""
     rng = random.Random(stream(seed, name))
@@ -172,33 +192,37 @@ def labels(example: Example, written: str) -> list[int]:
 
 
 def judged(example: Example, written: str) -> str:
-    """The true verification of a solution: at each step, the letters that it should hold, and a verdict."""
+    """The true verification of a solution: for each step the name, the letter that was written for it and the
+    right one (``-``: a step too many), and a verdict; then all letters and the final verdict."""
     letters = str(example.reference).split()
-    lines = [
-        f"{' '.join(letters[: n + 1])} \\boxed{{{'yes' if label > 0 else 'no'}}}"
-        for n, label in enumerate(labels(example, written))
-    ]
+    given = example.question.split()[2:]
+    lines = []
+    for n, ((start, end), label) in enumerate(
+        zip(LAYOUT.solution(written).steps, labels(example, written), strict=True)
+    ):
+        name, letter = (given[n], letters[n]) if n < len(given) else ("-", "-")
+        lines.append(f"{name} {written[start:end].split()[-1]} {letter} {boxed(label > 0)}")
     right = LAYOUT.solution(written).answer == example.reference
-    final = f"So {' '.join(letters)} \\boxed{{{'yes' if right else 'no'}}}"
-    return "\n".join([*lines, final])
+    return "\n".join([*lines, f"So {' '.join(letters)} {boxed(right)}"])
+
+
+def boxed(right: bool) -> str:
+    return f"\\boxed{{{LAYOUT.right if right else LAYOUT.wrong}}}"
 
 
 def starts(size: Size, seed: int) -> tuple[LocalModel, LocalModel]:
     """The generator and the verifier, having practised."""
-    practice = lists(size.documents, PRACTISED, seed, "practice")
+    practice = lists(size.documents, NAMES, seed, "practice")
     solve = [
-        Document(
-            ({"role": "user", "content": e.question},),
-            solution(e.question, str(e.reference).split()),
-            thinking=True,
-        )
+        Document(({"role": "user", "content": e.question},), slipped(e, SLIPS), thinking=True)
         for e in practice
     ]
-    generator = practised(solve, size.generator_steps, seed, "pico (generator)")
     judge = []
-    for e, text in zip(practice, written(generator, practice, seed), strict=True):
+    for e in practice:
+        text = slipped(e, JUDGED_SLIPS)
         asked = {"role": "user", "content": LAYOUT.ask(e.question, text)}
         judge.append(Document((asked,), judged(e, text), thinking=False))
+    generator = practised(solve, size.generator_steps, seed, "pico (generator)")
     return generator, practised(judge, size.verifier_steps, seed, "pico (verifier)")
 
 
@@ -209,13 +233,36 @@ def practised(documents: Sequence[Document], count: int, seed: int, name: str) -
 # --- what is measured --------------------------------------------------------------------------------------
 
 
-def written(model: LocalModel, asked: Sequence[Example], seed: int, thinking: bool = True) -> list[str]:
+def written(
+    model: LocalModel,
+    asked: Sequence[Example],
+    seed: int,
+    thinking: bool = True,
+    decoding: Decoding = SAMPLED,
+) -> list[str]:
     prompts = [model.prompt(e.messages, thinking=thinking, seed=stream(seed, "asked", e.id)) for e in asked]
-    return [c.text for c in Sampling().generate(model.engine, prompts, Limits(MOST_TOKENS))]
+    return [c.text for c in decoding.generate(model.engine, prompts, Limits(MOST_TOKENS))]
 
 
 def right(asked: Sequence[Example], texts: Sequence[str]) -> list[float]:
     return [float(LAYOUT.solution(t).answer == e.reference) for e, t in zip(asked, texts, strict=True)]
+
+
+def steps_right(asked: Sequence[Example], texts: Sequence[str]) -> list[float]:
+    """Per list, the share of its steps that are right; one that is missing is not."""
+    return [
+        sum(label > 0 for label in labels(e, t)) / len(str(e.reference).split())
+        for e, t in zip(asked, texts, strict=True)
+    ]
+
+
+def examined(model: LocalModel, asked: Sequence[Example], seed: int) -> dict[str, list[float]]:
+    texts = written(model, asked, seed)
+    return {
+        "right": right(asked, texts),
+        "greedy": right(asked, written(model, asked, seed, decoding=Greedy())),
+        "steps right": steps_right(asked, texts),
+    }
 
 
 def verdicts(
@@ -317,18 +364,17 @@ def tango(
 def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     """Trains every arm from the same start; each finished training is kept, so a killed run goes on."""
     size, folder = SIZES[scale], f"runs/recipes/{scale}/rl-tango"
-    asked = lists(size.reported, ASKED, seed, "reported")
-    pool = lists(size.steps * size.batch // GROUP, ASKED, seed, "train")
+    asked = lists(size.reported, NAMES, seed, "reported")
+    pool = lists(size.steps * size.batch // GROUP, NAMES, seed, "train")
     begin = cache(lambda: starts(size, seed))
     base = {**asdict(size), "start": seed}
 
     def before() -> Any:
         generator, verifier = begin()
-        solved = lists(size.judged, ASKED, seed, "judged")
+        solved = lists(size.judged, NAMES, seed, "judged")
         texts = written(generator, solved, seed)
-        own = written(generator, asked, seed)
         return {
-            "right": right(asked, own),
+            **examined(generator, asked, seed),
             "texts": texts,
             "verdicts": verdicts(verifier, solved, texts, seed),
         }
@@ -340,11 +386,11 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
         made = tango(generator, verifier, pool, name, size, own)
         generated, verified = made.run()
         found: dict[str, Any] = {
-            "right": right(asked, written(generator, asked, own)),
-            "curves": {c: generated.curve(c)[1] for c in ("reward", "zero_variance", "length")},
+            **examined(generator, asked, own),
+            "curves": {c: generated.curve(c)[1] for c in CURVES},
         }
         if name == "Tango":
-            solved = lists(size.judged, ASKED, seed, "judged")
+            solved = lists(size.judged, NAMES, seed, "judged")
             found["verdicts"] = verdicts(verifier, solved, texts, seed)
             found["curves"]["verifier reward"] = verified.curve("reward")[1]
         return found
@@ -362,8 +408,8 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
         seeds=list(range(seed, seed + size.seeds)),
         settings={
             "model": pico().describe(),
-            "names of practice": PRACTISED,
-            "names": ASKED,
+            "names": NAMES,
+            "slips": [SLIPS, JUDGED_SLIPS],
             "learning_rate": RATE,
             "warmup": WARMUP,
             "group": GROUP,
@@ -380,24 +426,39 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     )
 
 
+def over_seeds(runs: Sequence[Sequence[float]]) -> list[float]:
+    """Per list, the mean over the seeds: lists alone are independent."""
+    return [sum(row) / len(row) for row in zip(*runs, strict=True)]
+
+
 @dataclass(frozen=True)
 class Answers:
-    """An arm: ``[seed][list]`` right or not, and what its verifiers said of the common solutions."""
+    """An arm: ``[seed][list]`` right or not, and what its verifiers said of the common solutions.
+
+    ``greedy`` is likewise, of the most probable answer; ``steps`` are shares of right steps.
+    """
 
     rights: Sequence[Sequence[float]]
     verdicts: Sequence[Verdicts] = field(default_factory=tuple)
+    greedy: Sequence[Sequence[float]] = ()
+    steps: Sequence[Sequence[float]] = ()
 
     @classmethod
     def of(cls, runs: Sequence[Mapping[str, Any]]) -> Answers:
-        return cls([r["right"] for r in runs], [r["verdicts"] for r in runs if "verdicts" in r])
+        judged = [r["verdicts"] for r in runs if "verdicts" in r]
+        rights, greedy, steps = ([r[k] for r in runs] for k in ("right", "greedy", "steps right"))
+        return cls(rights, judged, greedy, steps)
 
     @property
     def right(self) -> list[float]:
-        """Per list, the share of the seeds that got it right: lists alone are independent."""
-        return [sum(row) / len(row) for row in zip(*self.rights, strict=True)]
+        return over_seeds(self.rights)
 
     def arm(self, name: str, seed: int) -> RecipeArm:
-        figures: dict[str, Figure | float] = {"accuracy": mean(self.right)}
+        figures: dict[str, Figure | float] = {
+            "accuracy": mean(self.right),
+            "greedy accuracy": mean(over_seeds(self.greedy)),
+            "steps right": mean(over_seeds(self.steps)),
+        }
         if self.verdicts:
             figures["step F1"] = f1_gain(self.verdicts, None, "steps", seed)
             figures["outcome F1"] = f1_gain(self.verdicts, None, "outcome", seed)
