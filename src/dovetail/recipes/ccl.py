@@ -1,10 +1,10 @@
 """Customized curriculum learning: easy to hard by the model's own success rate, with and without hints.
 
-Word sums of one to eight changes. A copy of pico has practised to solve short ones, and to end long ones
-whose first steps it is given; long ones without a hint are beyond it. From there it learns from the same
-problems in equal numbers of steps: shuffled, from easy to hard, and from easy to hard with hints for what it
-never solved, by supervised learning of the solutions and by group-relative policy gradient. What is reported
-has no hints.
+Word sums of one to eight changes. A copy of pico has practised to solve short ones, and to go on where the
+first steps of long ones are done; without a hint the longest are beyond it. From there it learns from the
+same problems in equal numbers of steps: shuffled, from easy to hard, and from easy to hard with hints for
+what it never solved, by supervised learning of the solutions and by group-relative policy gradient. What is
+reported has no hints.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TEMPLATE = "<think>\n{hint}"  # hints are the beginning of the thought
 ANSWER = thought("{steps}", "{answer}").removeprefix("<think>\n")
 WAYS = ("uniform", "curriculum", "curriculum with hints")
 LEARNING = ("GRPO", "SFT")
-RATES = {"GRPO": 2e-4, "SFT": 5e-4}
+RATES = {"GRPO": 1e-4, "SFT": 5e-4}
 DESCRIPTIONS = {
     "uniform": "all problems, shuffled",
     "curriculum": "easy to hard by the model's own success rate",
@@ -71,7 +71,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size({"GRPO": 1, "SFT": 1}, 32, 1, 16, 2, 1, {"GRPO": 8, "SFT": 4}, 1),
-    "pico": Size({"GRPO": 2, "SFT": 1}, 3200, 100, 240, 8, 45, {"GRPO": 64, "SFT": 32}, 30),
+    "pico": Size({"GRPO": 4, "SFT": 2}, 1920, 60, 240, 8, 30, {"GRPO": 64, "SFT": 32}, 40),
     "full": Size({"GRPO": 5, "SFT": 5}, 3200, 100, 800, 16, 180, {"GRPO": 128, "SFT": 32}, 200),
 }
 
@@ -338,14 +338,14 @@ def notes(pool: Sequence[Example], report: Sequence[Mapping[str, float]]) -> lis
     shown = "; ".join(f"{r['size']:.0f} at {r['accuracy']:.2f}, {r['guided']:.0%} guided" for r in report)
     return [
         "Word sums stand in for mathematics. The start is made so that hints help it, as they help a "
-        "large model: it practised to end long problems whose first steps it was given. A start before this "
-        "one had practised a third as long: it solved some long problems by itself and could do little with "
-        "hints (0.16 right on problems of 6 changes and more with three quarters of the steps given); there "
-        "hints did harm, 10 points beside uniform training.",
+        "large model: it practised to end long problems whose first steps it had been given.",
+        "Hints begin the answer, so that what comes after them looks as it does without a hint. Before, they "
+        "stood in the question: there training with hints ended 11 points below uniform training with a "
+        "start that could use them, and 10 points with one that could not.",
         f"Of {len(pool)} problems {always} were always solved and are left out of all arms, as they teach a "
         f"group-relative objective nothing; {never} were never solved. For {lost} of these no hint helped, "
         f"and they are left out of the guided arms. Stages (problems at mean success rate): {shown}.",
         "Reported answers are sampled at temperature 1, one per problem and seed, without hints.",
-        "One optimizer state goes through all stages. The learning rates were set before any arm was run, "
-        "and are the same for all ways. Practice and steps were chosen on problems of other seeds.",
+        "One optimizer state goes through all stages. Practice, steps and GRPO's rate were chosen on "
+        "problems of other seeds, and are the same for all ways.",
     ]
