@@ -13,8 +13,8 @@ from dovetail.recipes.ccl import (
     Answers,
     claims,
     document,
+    helped,
     hidden,
-    hinted,
     parts,
     with_difficulty,
 )
@@ -29,8 +29,10 @@ def test_the_practice_never_shows_a_long_problem_solved_alone() -> None:
         shown = hidden(rng, len(made.steps))
         written = document(made, shown)
         assert 1 <= written.completion.count("=") <= ALONE
-        asked = written.messages[0]["content"]
-        assert asked.count("=") == shown == len(made.steps) - written.completion.count("=")
+        question, *first = (m["content"] for m in written.messages)
+        assert question == made.question
+        assert "".join(first).count("=") == shown == len(made.steps) - written.completion.count("=")
+        assert "".join(first) + written.completion == made.completion
 
 
 def test_ways_differ_in_their_data_only() -> None:
@@ -44,19 +46,18 @@ def test_guided_problems_are_asked_as_the_start_has_practised() -> None:
     [hints, _] = parts(WAYS[-1], 30)
     [made] = hints.examples(with_difficulty([asked], found), 0)
     steps = asked.columns["solution"].split("\n")
-    [message] = hints.ask(made, made.messages)
-    hint = "\n".join(steps[:4])
-    assert message.content == TEMPLATE.format(question=asked.question, hint=hint)
-    rest = "\n".join(steps[4:])
-    assert made.columns["completion"] == f"<think>\n{rest}\n</think>\n\n\\boxed{{{asked.reference}}}"
+    assert hints.ask(made, made.messages) == asked.messages
+    first, rest = ("\n".join(part) for part in (steps[:4], steps[4:]))
+    assert made.columns["begun"] == TEMPLATE.format(hint=f"{first}\n") == f"<think>\n{first}\n"
+    assert made.columns["completion"] == f"{rest}\n</think>\n\n\\boxed{{{asked.reference}}}"
 
 
 def test_hard_problems_are_asked_with_hints_too() -> None:
     asked = word_sum_examples(8, CHANGES, 2, 0, "reported")
-    made = hinted(asked)
+    made = helped(asked)
     assert [e.columns["changes"] for e in made] == [6, 7, 8]
-    assert [e.question.count("=") for e in made] == [5, 6, 6]
-    assert all(e.question.startswith(a.question) for e, a in zip(made, asked[5:], strict=True))
+    assert [e.columns["begun"].count("=") for e in made] == [5, 6, 6]
+    assert all(e.messages == a.messages for e, a in zip(made, asked[5:], strict=True))
 
 
 def test_verdicts_follow_from_the_answers() -> None:

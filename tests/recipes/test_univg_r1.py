@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from dovetail.core import Limits
-from dovetail.recipes.shapes import COLOURS, SIDE, Shape, draw, item, items
-from dovetail.recipes.sighted import PATCHES, sighted
+from dovetail.recipes.shapes import COLOURS, KINDS, LARGE, SIDE, SMALL, Shape, draw, item, items, seen
+from dovetail.recipes.sighted import LABELS, PATCHES, sighted, told
 from dovetail.recipes.sighted import Shape as Size
 from dovetail.recipes.univg_r1 import PLAIN, PRACTICE, WEIGHTED, Answers, Pulls, claims
 from dovetail.rewards import BoxFormat, BoxIoU
@@ -29,6 +29,22 @@ def test_a_shape_and_its_box():
     assert image[:, 4:].max() < 50
     assert (draw([shape], seed=0) == image).all()
     assert (draw([shape], seed=1) != image).any()
+
+
+@pytest.mark.parametrize("size", range(SMALL[0], LARGE[1] + 1))
+def test_kinds_look_different_and_fill_their_boxes(size):
+    masks = [Shape(0, 0, size, "red", kind).mask() for kind in KINDS]
+    assert len({mask.tobytes() for mask in masks}) == len(KINDS)
+    for mask in masks:
+        assert all(edge.any() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
+
+
+def test_what_patches_show():
+    made = seen([Shape(3, 0, 5, "green", "cross"), Shape(0, 8, 3, "red", "square")], 4)
+    green, red = [2, KINDS.index("cross"), 3, 0, 8, 5], [1, 0, 0, 8, 3, 11]
+    # The green one begins at the last column of the first patches, and ends at the first row of the second.
+    expected = {0: green, 1: green, 4: green, 5: green, 8: red}
+    assert made.tolist() == [expected.get(i, [0] * 6) for i in range(16)]
 
 
 def looks(image: Any, colour: str) -> bool:
@@ -53,6 +69,16 @@ def test_questions_have_one_answer_and_hard_ones_need_the_first_image():
         # By colour, the first image's shape has the target's; by kind, it has no colour of the second's.
         assert first & second == ({made.target.colour} if made.question.endswith("colour") else set())
     assert relations == {"find the same colour", "find the same kind"}
+
+
+def test_the_thought_of_a_hard_question_begins_with_the_first_image():
+    easy, hard = items("thoughts", 2)
+    asked = easy.question.removeprefix("find the ")
+    assert easy.completion.startswith(f"<think>{asked}</think><answer>(")
+    [model], target = hard.shown[0], hard.target
+    assert target in hard.shown[1]
+    thought = f"{model.colour} {model.kind}: {target.colour} {target.kind}"
+    assert hard.completion.startswith(f"<think>{thought}</think><answer>(")
 
 
 def test_what_is_practised_is_paid_in_full():
@@ -127,9 +153,37 @@ def test_a_patch_keeps_its_place(seeing):
     ids = torch.tensor([[words + PATCHES, 0, words + PATCHES + 5], [1, words, words + 2 * PATCHES]])
     embedded = eye(ids)
     torch.testing.assert_close(embedded[0, 1], eye.words.weight[0])
-    features = eye.features(eye.gallery[1:2].float() / 255)[0]
-    torch.testing.assert_close(embedded[0, 2], features[:, 1, 1] + eye.place[5])
+    features = eye.features(eye.gallery[1:2].float() / 255 - 0.5)[0]
+    placed = features[:, 1, 1] + eye.place[5]
+    expected = (placed - placed.mean()) / (placed.var(unbiased=False) + 1e-5).sqrt()
+    torch.testing.assert_close(embedded[0, 2], expected)
     assert eye.gallery.shape[-1] == SIDE
+
+
+def test_the_loss_of_sight_asks_empty_patches_for_nothing_but_that():
+    labels = torch.zeros(1, 2, 6, dtype=torch.long)
+    labels[0, 1] = torch.tensor([3, 2, 0, 4, 5, 16])
+    logits = torch.zeros(1, 2, sum(LABELS))
+    colours, kinds, edges = (float(np.log(n)) for n in (1 + len(COLOURS), len(KINDS), SIDE + 1))
+    assert float(told(logits, labels)) == pytest.approx(3 * colours + kinds + 4 * edges)
+    logits[0, 0, LABELS[0] :] = torch.arange(sum(LABELS[1:]))  # what the empty patch is said to be
+    assert float(told(logits, labels)) == pytest.approx(3 * colours + kinds + 4 * edges)
+    logits[0, 1, LABELS[0] + 2] = 100.0  # the kind is known
+    assert float(told(logits, labels)) == pytest.approx(3 * colours + 4 * edges)
+
+
+def test_sight_is_learned_then_frozen():
+    made = items("sight", 8)
+    model = sighted([p for one in made for p in one.images], ["find"], Size(1, 24, 2, 32), seed=0)
+    eye = model.network.model.embed_tokens
+    state = torch.get_rng_state()
+    losses = eye.learn(made, steps=40, batch=16, rate=1e-2, seed=0)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len(losses) == 40
+    assert losses[-1] < 0.8 * losses[0]
+    trained = {name for name, p in model.network.named_parameters() if p.requires_grad}
+    assert "model.embed_tokens.words.weight" in trained
+    assert not any("features" in name or "place" in name for name in trained)
 
 
 # --- figures --------------------------------------------------------------------------------------------

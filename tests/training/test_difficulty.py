@@ -58,6 +58,16 @@ def test_hints_grow_until_the_target() -> None:
     assert (made.columns["hint_steps"], made.columns["hint_accuracy"]) == (4, 0.5)
 
 
+def test_hints_are_tried_where_they_will_be_put() -> None:
+    def sample(asked: Sequence[Example]) -> list[list[float]]:
+        assert all(e.question == "?" for e in asked)
+        return [[float(e.columns.get("begun", "").count("step") >= 4)] for e in asked]
+
+    [made] = measured(sample, [problem()], template="<think>\n{hint}")
+    assert (made.columns["hint_steps"], made.columns["hint_accuracy"]) == (4, 1.0)
+    assert "begun" not in made.columns
+
+
 def test_success_rates() -> None:
     assert measure_difficulty(lambda asked: [[1, 0, 0, 1], [0]], [problem(), problem()]) == [0.5, 0.0]
     assert measure_difficulty(able(0), []) == []

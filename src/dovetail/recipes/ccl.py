@@ -1,17 +1,17 @@
 """Customized curriculum learning: easy to hard by the model's own success rate, with and without hints.
 
-Word sums of one to eight changes. A copy of pico has practised to solve short ones, and to end long ones
-whose first steps it is given; long ones without a hint are beyond it. From there it learns from the same
-problems in equal numbers of steps: shuffled, from easy to hard, and from easy to hard with hints for what it
-never solved, by supervised learning of the solutions and by group-relative policy gradient. What is reported
-has no hints.
+Word sums of one to eight changes. A copy of pico has practised to solve short ones, and to go on where the
+first steps of long ones are done; without a hint the longest are beyond it. From there it learns from the
+same problems in equal numbers of steps: shuffled, from easy to hard, and from easy to hard with hints for
+what it never solved, by supervised learning of the solutions and by group-relative policy gradient. What is
+reported has no hints.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -28,9 +28,10 @@ from dovetail.recipes.word_sums import WordSum, thought, word_sum_examples, word
 from dovetail.rewards import Correct
 from dovetail.tasks.scorers import Numeric
 from dovetail.training import Run, train
+from dovetail.training.asking import put
 from dovetail.training.data import CustomizedCurriculum, GuidedPrompting
 from dovetail.training.data.base import Data
-from dovetail.training.data.curriculum import guided_prompt, hint_lengths, split_steps, with_hint
+from dovetail.training.data.curriculum import begun, hint_lengths, hinted, split_steps
 from dovetail.training.difficulty import measured, sampler
 from dovetail.training.objectives import PolicyGradient, Supervised
 from dovetail.training.objectives.base import Objective
@@ -40,11 +41,11 @@ CHANGES = tuple(range(1, 9))
 ALONE = 2  # the start has practised to solve this many changes by itself
 HARD = 6  # changes from which a problem counts as hard: the last stage's, mostly
 STAGES, GROUP, MOST_TOKENS = 3, 8, 110
-TEMPLATE = "{question}\nThe first steps are:\n{hint}"
-ANSWER = thought("{steps}", "{answer}")
+TEMPLATE = "<think>\n{hint}"  # hints are the beginning of the thought
+ANSWER = thought("{steps}", "{answer}").removeprefix("<think>\n")
 WAYS = ("uniform", "curriculum", "curriculum with hints")
 LEARNING = ("GRPO", "SFT")
-RATES = {"GRPO": 2e-4, "SFT": 5e-4}
+RATES = {"GRPO": 1e-4, "SFT": 5e-4}
 DESCRIPTIONS = {
     "uniform": "all problems, shuffled",
     "curriculum": "easy to hard by the model's own success rate",
@@ -70,7 +71,7 @@ class Size:
 
 SIZES: dict[Scale, Size] = {
     "smoke": Size({"GRPO": 1, "SFT": 1}, 32, 1, 16, 2, 1, {"GRPO": 8, "SFT": 4}, 1),
-    "pico": Size({"GRPO": 2, "SFT": 1}, 3200, 100, 240, 8, 45, {"GRPO": 64, "SFT": 32}, 30),
+    "pico": Size({"GRPO": 4, "SFT": 2}, 1920, 60, 240, 8, 30, {"GRPO": 64, "SFT": 32}, 40),
     "full": Size({"GRPO": 5, "SFT": 5}, 3200, 100, 800, 16, 180, {"GRPO": 128, "SFT": 32}, 200),
 }
 
@@ -89,9 +90,12 @@ def hidden(rng: random.Random, steps: int) -> int:
 
 
 def document(made: WordSum, shown: int) -> Document:
-    lines = [f"{step}\n" for step in made.steps]
-    asked = {"role": "user", "content": guided_prompt(made.question, lines, shown, TEMPLATE)}
-    return Document((asked,), thought("\n".join(made.steps[shown:]), made.answer), thinking=True)
+    asked = [{"role": "user", "content": made.question}]
+    if not shown:
+        return Document(tuple(asked), made.completion, thinking=True)
+    first = begun("".join(f"{step}\n" for step in made.steps[:shown]), TEMPLATE)
+    asked.append({"role": "assistant", "content": first})
+    return Document(tuple(asked), made.completion.removeprefix(first), thinking=True)
 
 
 def parts(way: str, steps: int) -> list[Data]:
@@ -133,19 +137,19 @@ def trained(
 
 def answered(model: LocalModel, asked: Sequence[Example], seed: int) -> list[float]:
     """Whether each answer, sampled at temperature 1 as in training and without a hint, is right."""
-    prompts = [model.prompt(e.messages, seed=stream(seed, "asked", e.id)) for e in asked]
+    prompts = [put(model, e, seed=stream(seed, "asked", e.id)) for e in asked]
     written = Sampling().generate(model.engine, prompts, Limits(MOST_TOKENS))
     return [Numeric()(e, c).value for e, c in zip(asked, written, strict=True)]
 
 
-def hinted(asked: Sequence[Example]) -> list[Example]:
+def helped(asked: Sequence[Example]) -> list[Example]:
     """The hard ones, with three quarters of their steps."""
     hard = [e for e in asked if int(e.columns["changes"]) >= HARD]
-    shown = [
-        (e, "".join(steps[: hint_lengths(len(steps))[-1]]))
-        for e, steps in ((e, split_steps(str(e.columns["solution"]))) for e in hard)
+    steps = [split_steps(str(e.columns["solution"])) for e in hard]
+    return [
+        hinted(e, "".join(own[: hint_lengths(len(own))[-1]]), TEMPLATE)
+        for e, own in zip(hard, steps, strict=True)
     ]
-    return [replace(e, messages=with_hint(e.messages, hint, TEMPLATE)) for e, hint in shown]
 
 
 def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
@@ -156,7 +160,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     base = {**asdict(size), "start": seed}
 
     def untrained() -> Any:
-        return {"right": answered(begin(), asked, seed), "hinted": answered(begin(), hinted(asked), seed)}
+        return {"right": answered(begin(), asked, seed), "hinted": answered(begin(), helped(asked), seed)}
 
     found: dict[str, list[Any]] = {"start": [kept(folder, {**base, "what": "start"}, untrained)]}
     learned = kept(folder, {**base, "what": "difficulty"}, lambda: difficulty(begin(), size, seed))
@@ -168,8 +172,8 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     def arm(learning: str, way: str, own: int) -> Any:
         done = trained(begin(), pool, learning, way, size, own)
         curves = {name: done.curve(name)[1] for name in ("reward", "zero_variance", "loss")}
-        right, helped = (answered(done.model, a, seed) for a in (asked, hinted(asked)))
-        return {"right": right, "hinted": helped, "curves": curves}
+        right, eased = (answered(done.model, a, seed) for a in (asked, helped(asked)))
+        return {"right": right, "hinted": eased, "curves": curves}
 
     for learning in LEARNING:
         for own in range(seed, seed + size.seeds[learning]):
@@ -243,8 +247,8 @@ class Answers:
     def of(cls, runs: Sequence[Mapping[str, Any]], asked: Sequence[Example]) -> Answers:
         shares = [run["curves"]["zero_variance"] for run in runs if "curves" in run]
         changes = [int(e.columns["changes"]) for e in asked]
-        helped = [run["hinted"] for run in runs]
-        return cls([run["right"] for run in runs], changes, helped, [s for s in shares if s])
+        eased = [run["hinted"] for run in runs]
+        return cls([run["right"] for run in runs], changes, eased, [s for s in shares if s])
 
     def each(self, at_least: int = 1) -> list[float]:
         """Per problem of so many changes, the mean over seeds: problems alone are independent."""
@@ -334,14 +338,14 @@ def notes(pool: Sequence[Example], report: Sequence[Mapping[str, float]]) -> lis
     shown = "; ".join(f"{r['size']:.0f} at {r['accuracy']:.2f}, {r['guided']:.0%} guided" for r in report)
     return [
         "Word sums stand in for mathematics. The start is made so that hints help it, as they help a "
-        "large model: it practised to end long problems whose first steps it was given. A start before this "
-        "one had practised a third as long: it solved some long problems by itself and could do little with "
-        "hints (0.16 right on problems of 6 changes and more with three quarters of the steps given); there "
-        "hints did harm, 10 points beside uniform training.",
+        "large model: it practised to end long problems whose first steps it had been given.",
+        "Hints begin the answer, so that what comes after them looks as it does without a hint. Before, they "
+        "stood in the question: there training with hints ended 11 points below uniform training with a "
+        "start that could use them, and 10 points with one that could not.",
         f"Of {len(pool)} problems {always} were always solved and are left out of all arms, as they teach a "
         f"group-relative objective nothing; {never} were never solved. For {lost} of these no hint helped, "
         f"and they are left out of the guided arms. Stages (problems at mean success rate): {shown}.",
         "Reported answers are sampled at temperature 1, one per problem and seed, without hints.",
-        "One optimizer state goes through all stages. The learning rates were set before any arm was run, "
-        "and are the same for all ways. Practice and steps were chosen on problems of other seeds.",
+        "One optimizer state goes through all stages. Practice, steps and GRPO's rate were chosen on "
+        "problems of other seeds, and are the same for all ways.",
     ]

@@ -130,7 +130,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
     more, checked = distributions(model, examples, seed)
     arms += [*more, cost(model, examples, size.rounds)]
     claims += checked
-    more, checked, trained, series = em_training.measure(model, tasks[0], scale, seed)
+    more, checked, trained, series = em_training.measure(model, scale, seed)
     arms += more
     claims += checked
     return RecipeResult(
@@ -150,11 +150,11 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "is reported. The main claims are on the first task.",
             f"All arms of one answer take one pass per token; votes take {VOTES} times as many.",
             "Training: every arm takes the same updates over the same number of completions at the same "
-            "learning rate, and stops and goes back to its best weights where accuracy on validation "
-            "questions was not beaten twice in a row (the answers to those are known). Intervals are over "
-            "questions, each the mean over seeds. The main claims are on a copy of pico that is nearly "
-            "always right. Its practice, updates and rate were chosen for EM-FT and EM-RL on questions of "
-            "another seed, not for RLOO and SC-RL.",
+            "learning rate. Intervals are over questions, each the mean over seeds. Task, updates and rate "
+            "were chosen for EM-FT and EM-RL on questions of other seeds, not for RLOO and SC-RL. The main "
+            "claims are on the first task that is trained on.",
+            "Before: on a copy of pico that had practised word sums until it was right in 98.6% of its "
+            "samples, EM-FT gained 0.4 points and EM-RL nothing that could be told from zero.",
         ],
         series=series,
     )

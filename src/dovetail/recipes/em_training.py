@@ -1,35 +1,34 @@
 """EM-FT and EM-RL beside the untouched model and rewards that know the answers, at equal updates.
 
-First on a copy of pico that has practised word sums until it is nearly always right, as the paper's models
-are able at what they are asked; then on pico itself and its chain sums, where it is right six times of ten at
-temperature 1. Every arm takes the same number of updates over the same number of completions, at one learning
-rate, or fewer where accuracy on validation questions falls (the paper, too, stopped by validation questions).
-Last the failure case: a model that was taught mostly wrong answers to one kind of question, whose
-confidence therefore points the wrong way.
+On pico itself: first on questions that it answers at once, with a name that it looks up in a text; then on
+sums that it thinks about, whose completions differ in length. EM-RL's rewards are sums over tokens, so how
+far they go with right answers, and how far with length, is measured before. Last the failure case: a model
+that was taught mostly wrong answers to one kind of question, whose confidence points the wrong way.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from dovetail.core import Claim, Example, Figure, Scorer, Task
-from dovetail.core.seeds import stream
+import torch
+from torch import Tensor
+
+from dovetail.core import Claim, Example, Figure, Scorer
 from dovetail.core.statistics import mean, paired_difference, paired_ratio
-from dovetail.decoding import Sampling
+from dovetail.decoding import Greedy, Sampling
+from dovetail.decoding.base import Decoding
 from dovetail.models.local import LocalModel
 from dovetail.recipes.base import RecipeArm, Scale
-from dovetail.recipes.finetune import finetune
-from dovetail.recipes.word_sums import word_sum_examples, word_sums
 from dovetail.rewards import Agreement, SequenceEntropy, TokenEntropy
-from dovetail.tasks.scorers import Numeric, scorer
-from dovetail.training import Evaluation, Run, evaluate, train
+from dovetail.tasks import task as named
+from dovetail.tasks.scorers import scorer
+from dovetail.training import Evaluation, Run, Settings, evaluate, train
 from dovetail.training.judging import ByScorer
-from dovetail.training.monitors import EarlyStopOnGold
 from dovetail.training.objectives import EntropyFinetuning, Objective, PolicyGradient, Supervised
-from dovetail.training.pico.corpus import Document
+from dovetail.training.trainer import Trainer
 
 # Leave-one-out, no division by a deviation, sums over tokens, KL 0.001 with the initial model (sect. 3.2).
 RLOO = PolicyGradient(4, "leave-one-out", "none", average="constant", kl=0.001)
@@ -41,99 +40,144 @@ ARMS: Mapping[str, tuple[Objective, Sequence[Any] | None, str]] = {
     "RLOO": (RLOO, None, "right answers, 4 completions per question"),
 }
 LABEL_FREE = ("EM-FT", "EM-RL, token", "EM-RL, sequence")
-ITSELF = "pico itself"
-CHANGES = (2, 3, 4, 5)
-WRITTEN = 128  # tokens at most
-PRACTICE_RATE = 0.3
 
 
 @dataclass(frozen=True)
 class Size:
-    """Seeds, updates, completions per update, questions held out, learning rate, updates between two looks at
-    so many validation questions, steps of the practice (0: the model and the task as they are), lessons in
-    wrong sums."""
+    """Where training takes place, and how much of it: a task; whether the model thinks first, and the most
+    tokens that it writes; seeds, updates, completions per update, learning rate; questions held out; those
+    that the rewards are looked at on, eight completions each."""
 
+    task: str
+    thinking: bool
+    tokens: int
     seeds: int
     steps: int
     batch: int
+    rate: float
     held_out: int
-    rate: float = 3e-5
-    every: int = 5
-    validation: int = 200
-    practice: int = 40
+    looked_at: int = 200
+
+
+@dataclass(frozen=True)
+class Misled:
+    """The failure case: lessons, updates and completions of each, questions held out."""
+
     lessons: int = 60
+    steps: int = 40
+    batch: int = 64
+    held_out: int = 1500
 
 
-SIZES: dict[Scale, Size] = {
-    "smoke": Size(seeds=1, steps=1, batch=4, held_out=4, validation=4, practice=1, lessons=1),
-    "pico": Size(seeds=2, steps=40, batch=64, held_out=1500),
-    "full": Size(seeds=3, steps=100, batch=2048, held_out=500, rate=1e-6, practice=0),
+#: The first one's claims are the main ones.
+SIZES: dict[Scale, tuple[Size, ...]] = {
+    "smoke": (
+        Size("atlas-multihop", False, 8, 1, 1, 4, 1e-4, 4, looked_at=1),
+        Size("chain-sum", True, 8, 1, 1, 4, 3e-5, 4, looked_at=1),
+    ),
+    "pico": (
+        Size("atlas-multihop", False, 32, 2, 30, 128, 1e-4, 1500),
+        Size("chain-sum", True, 128, 1, 20, 64, 3e-5, 1500),
+    ),
+    "full": (Size("gsm8k", True, 1024, 3, 100, 2048, 1e-6, 500),),
 }
+FAILING: dict[Scale, Misled] = {"smoke": Misled(1, 1, 4, 4), "pico": Misled(), "full": Misled()}
 
 
 @dataclass(frozen=True)
 class Ground:
-    """Where training takes place: the model that it begins from, questions to learn from, to stop by and to
-    report, and their scorer."""
+    """The model that training begins from, questions to learn from and to report, and their scorer."""
 
     model: LocalModel
+    size: Size
     asked: Sequence[Example]
-    validation: Sequence[Example]
     held: Sequence[Example]
     scorer: Scorer
 
     @classmethod
-    def itself(cls, model: LocalModel, task: Task, size: Size, seed: int) -> Ground:
-        """The model and the task as they are."""
+    def of(cls, model: LocalModel, size: Size, seed: int) -> Ground:
+        task = named(size.task)
         held, _ = task.examples(size.held_out, seed + 100)
-        validation, _ = task.examples(size.validation, seed + 200)
         asked, _ = task.examples(size.steps * size.batch, seed)
-        return cls(model, asked, validation, held, task.scorer)
+        return cls(model, size, asked, held, task.scorer)
 
-    @classmethod
-    def practised(cls, model: LocalModel, size: Size, seed: int) -> Ground:
-        """A copy that has practised word sums, and others of them."""
-        made = word_sums(random.Random(stream(seed, "em-practice")), 32 * size.practice, CHANGES, 0)
-        documents = [
-            Document(({"role": "user", "content": one.question},), one.completion, thinking=True)
-            for one in made
-        ]
-        name = f"{model.name} (practised)"
-        ready = finetune(model, documents, size.practice, seed=seed, rate=PRACTICE_RATE, name=name)
-        held = word_sum_examples(size.held_out, CHANGES, 2, seed, "em-held")
-        validation = word_sum_examples(size.validation, CHANGES, 1, seed, "em-validation")
-        asked = word_sum_examples(size.steps * size.batch, CHANGES, 0, seed, "em-asked")
-        return cls(ready, asked, validation, held, Numeric())
-
-    def trained(self, name: str, size: Size, seed: int) -> Run:
+    def trained(self, name: str, seed: int) -> Run:
         objective, rewards, _ = ARMS[name]
         made: Run = train(
             self.model,
             self.asked,
             objective=objective,
             rewards=[ByScorer(self.scorer)] if rewards is None else rewards,
-            steps=size.steps,
-            batch=size.batch,
-            learning_rate=size.rate,
-            max_new_tokens=WRITTEN,
-            held_out=self.validation,
-            scorer=self.scorer,
-            evaluate_every=size.every,
-            monitors=[EarlyStopOnGold(patience=2)],
+            steps=self.size.steps,
+            batch=self.size.batch,
+            learning_rate=self.size.rate,
+            max_new_tokens=self.size.tokens,
+            thinking=self.size.thinking,
             samples_every=0,
             save_every=0,
             seed=seed,
         )
         return made
 
-    def sampled(self, model: LocalModel, seed: int) -> Evaluation:
-        """The held-out questions, sampled at temperature 1."""
+    def evaluated(self, model: LocalModel, seed: int, decoding: Decoding) -> Evaluation:
+        """How the held-out questions are answered."""
         return evaluate(
-            model, self.held, self.scorer, decoding=Sampling(1.0), max_new_tokens=WRITTEN, seed=seed
+            model,
+            self.held,
+            self.scorer,
+            decoding=decoding,
+            max_new_tokens=self.size.tokens,
+            thinking=self.size.thinking,
+            seed=seed,
         )
 
-    def greedy(self, model: LocalModel) -> Evaluation:
-        return evaluate(model, self.held, self.scorer, max_new_tokens=WRITTEN)
+    def alignment(self, seed: int) -> RecipeArm:
+        """How EM-RL's rewards go with right answers, and with length, before training."""
+        group, asked = 8, self.asked[: self.size.looked_at]
+        settings = Settings(
+            batch=group * len(asked),
+            max_new_tokens=self.size.tokens,
+            thinking=self.size.thinking,
+            samples_every=0,
+            save_every=0,
+            seed=seed,
+        )
+        trainer = Trainer(
+            self.model,
+            asked,
+            PolicyGradient(group),
+            rewards=[ByScorer(self.scorer), TokenEntropy(), SequenceEntropy()],
+            decoding=Sampling(),
+            settings=settings,
+        )
+        rollouts = trainer.roll()
+        trainer.judge(rollouts)
+        right, token, sequence = rollouts.rewards.double().cpu().T
+        length = rollouts.mask.sum(-1).double().cpu()
+        pairs = {
+            "token_reward_and_being_right": (token, right),
+            "sequence_reward_and_being_right": (sequence, right),
+            "token_reward_and_length": (token, length),
+            "sequence_reward_and_length": (sequence, length),
+        }
+        figures: dict[str, Figure | float] = {
+            name: correlation(a, b, rollouts.group.cpu()) for name, (a, b) in pairs.items()
+        }
+        return RecipeArm(f"rewards before training: {self.size.task}", figures, "correlations within groups")
+
+
+def correlation(a: Tensor, b: Tensor, group: Tensor) -> float:
+    """Pearson's, of what two [N] rows differ by from their groups' means; 0 where one never does."""
+    a, b = (row - _group_means(row, group) for row in (a, b))
+    norm = float(a.norm() * b.norm())
+    return float(a @ b) / norm if norm else 0.0
+
+
+def _group_means(values: Tensor, group: Tensor) -> Tensor:
+    places = torch.unique(group, return_inverse=True)[1]
+    sums = values.new_zeros(len(values)).index_add_(0, places, values)
+    counts = values.new_zeros(len(values)).index_add_(0, places, torch.ones_like(values))
+    return (sums / counts.clamp(min=1))[places]
 
 
 @dataclass(frozen=True)
@@ -145,14 +189,16 @@ class Trained:
     runs: Mapping[str, Sequence[Run]]
 
     @classmethod
-    def of(cls, ground: Ground, names: Sequence[str], size: Size, seed: int) -> Trained:
-        seeds = range(seed, seed + size.seeds)
-        runs = {name: [ground.trained(name, size, own) for own in seeds] for name in names}
-        sampled = {"untouched": [ground.sampled(ground.model, own) for own in seeds]}
-        greedy = {"untouched": [ground.greedy(ground.model)] * size.seeds}
-        for name, of in runs.items():
-            sampled[name] = [ground.sampled(run.model, own) for own, run in zip(seeds, of, strict=True)]
-            greedy[name] = [ground.greedy(run.model) for run in of]
+    def of(cls, ground: Ground, names: Sequence[str], seed: int) -> Trained:
+        seeds = range(seed, seed + ground.size.seeds)
+        runs = {name: [ground.trained(name, own) for own in seeds] for name in names}
+        models = {"untouched": [ground.model for _ in seeds]}
+        models |= {name: [run.model for run in of] for name, of in runs.items()}
+        sampled = {
+            name: [ground.evaluated(m, own, Sampling(1.0)) for own, m in zip(seeds, of, strict=True)]
+            for name, of in models.items()
+        }
+        greedy = {name: [ground.evaluated(m, seed, Greedy()) for m in of] for name, of in models.items()}
         return cls(sampled, greedy, runs)
 
     def arms(self, where: str) -> list[RecipeArm]:
@@ -169,45 +215,33 @@ class Trained:
 
 
 def measure(
-    model: LocalModel, task: Task, scale: Scale, seed: int
+    model: LocalModel, scale: Scale, seed: int
 ) -> tuple[list[RecipeArm], list[Claim], dict[str, Any], dict[str, Any]]:
     """Arms, claims, settings and series of the training half."""
-    size = SIZES[scale]
-    able = Ground.practised(model, size, seed) if size.practice else Ground.itself(model, task, size, seed)
-    trained = Trained.of(able, list(ARMS), size, seed)
-    arms, found = trained.arms("training"), claims(trained, seed)
-    if size.practice:
-        itself = Trained.of(Ground.itself(model, task, size, seed), LABEL_FREE, replace(size, seeds=1), seed)
-        arms += itself.arms(ITSELF)
-        found += [
-            _better(
-                f"on {task.name}, {arm} raises {ITSELF}'s accuracy at temperature 1",
-                "not reported",
-                itself.sampled,
-                arm,
-                seed=seed,
-            )
-            for arm in LABEL_FREE
-        ]
-    arm, failing = failure(model, size, seed)
+    arms: list[RecipeArm] = []
+    found: list[Claim] = []
+    curves: dict[str, Any] = {}
+    for size in SIZES[scale]:
+        main = size is SIZES[scale][0]
+        ground = Ground.of(model, size, seed)
+        arms.append(ground.alignment(seed))
+        trained = Trained.of(ground, list(ARMS) if main else LABEL_FREE, seed)
+        arms += trained.arms(f"training, {size.task}")
+        found += claims(trained, size.task, seed, main)
+        for name, of in trained.runs.items():
+            x, y = of[0].curve("entropy")
+            curves[f"{size.task}, {name}"] = {"x": x, "y": y}
+    arm, failing = failure(model, FAILING[scale], seed)
     settings = {
         "arms": {name: why for name, (_, _, why) in ARMS.items()},
-        "updates": size.steps,
-        "completions per update": size.batch,
-        "held out": size.held_out,
-        "learning rate": size.rate,
-        "steps of practice": size.practice,
-        "model": able.model.name,
-    }
-    curves = {
-        name: {"x": of[0].curve("entropy")[0], "y": of[0].curve("entropy")[1]}
-        for name, of in trained.runs.items()
+        "grounds": [asdict(size) for size in SIZES[scale]],
+        "failure": asdict(FAILING[scale]),
     }
     return [*arms, arm], [*found, failing], settings, {"entropy": curves}
 
 
-def claims(trained: Trained, seed: int) -> list[Claim]:
-    """What the paper says of training without labels."""
+def claims(trained: Trained, task: str, seed: int, main: bool) -> list[Claim]:
+    """What the paper says of training without labels; the comparisons only where all arms were trained."""
     figures = {
         "EM-FT": "24.9 to 40.2 on five sets (Qwen2.5-Math-7B)",
         "EM-RL, token": "24.9 to 42.9",
@@ -215,22 +249,23 @@ def claims(trained: Trained, seed: int) -> list[Claim]:
     }
     found = [
         _better(
-            f"{arm} raises accuracy at temperature 1, without labels",
+            f"on {task}, {arm} raises accuracy at temperature 1, without labels",
             paper,
             trained.sampled,
             arm,
             seed=seed,
-            main=True,
+            main=main,
         )
         for arm, paper in figures.items()
     ]
     for than, paper in (("RLOO", "42.9 against 43.9"), ("SC-RL", "42.9 against 40.7")):
-        told = ", which knows the answers" if than == "RLOO" else ""
-        text = f"EM-RL, token is at most 3 points below {than}{told} (temperature 1)"
-        found.append(_better(text, paper, trained.sampled, "EM-RL, token", than, -0.03, seed))
+        if than in trained.sampled:
+            told = ", which knows the answers" if than == "RLOO" else ""
+            text = f"on {task}, EM-RL, token is at most 3 points below {than}{told} (temperature 1)"
+            found.append(_better(text, paper, trained.sampled, "EM-RL, token", than, -0.03, seed))
     found += [
         _better(
-            f"{arm} costs greedy decoding at most 3 points",
+            f"on {task}, {arm} costs greedy decoding at most 3 points",
             "not reported",
             trained.greedy,
             arm,
@@ -244,16 +279,8 @@ def claims(trained: Trained, seed: int) -> list[Claim]:
         for place in (0, -1)
     )
     ratio = paired_ratio(last, first, seed=seed)
-    found.append(
-        Claim(
-            "without labels entropy per token falls to at most 0.8 of what it was",
-            "falls throughout",
-            ratio.value,
-            ratio.interval,
-            1.0,
-            at_most=0.8,
-        )
-    )
+    text = f"on {task}, entropy per token falls to at most 0.8 of what it was, without labels"
+    found.append(Claim(text, "falls throughout", ratio.value, ratio.interval, 1.0, at_most=0.8))
     return found
 
 
@@ -276,7 +303,7 @@ def _better(
 # --- where confidence points the wrong way --------------------------------------------------------------
 
 
-def failure(model: LocalModel, size: Size, seed: int) -> tuple[RecipeArm, Claim]:
+def failure(model: LocalModel, size: Misled, seed: int) -> tuple[RecipeArm, Claim]:
     """A model that was taught wrong sums six times of ten, before and after EM-FT on such questions."""
     taught = _examples(random.Random(f"em-lessons-{seed}"), 800, wrong=0.6)
     misled = train(

@@ -102,6 +102,8 @@ def finetune(
 def tokenized(model: LocalModel, documents: Sequence[Document]) -> Corpus:
     """``documents`` as ``model`` reads them: its own chat template, its own end token.
 
+    A last message of the assistant's own is the beginning of its turn: read, and not learned.
+
     Raises:
         InvalidValue: the tokenizer has more tokens than the corpus can number (65,536).
     """
@@ -111,7 +113,8 @@ def tokenized(model: LocalModel, documents: Sequence[Document]) -> Corpus:
     lengths, prompts = [], []
     for document in documents:
         messages = [Message(m["role"], m["content"]) for m in document.messages]  # type: ignore[arg-type]
-        head = model.prompt(messages, thinking=document.thinking).ids
+        begun = messages.pop().content if messages[-1].role == "assistant" else ""
+        head = model.prompt(messages, thinking=document.thinking, prefix=begun).ids
         tail = model.tokenizer.encode(document.completion, add_special_tokens=False)
         ids += (*head, *tail, int(model.tokenizer.eos_token_id))
         lengths.append(len(head) + len(tail) + 1)

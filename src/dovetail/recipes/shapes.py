@@ -2,7 +2,8 @@
 in the first? 16 x 16 pixels each, coloured shapes on noise, true boxes on a grid from 0 to 1000.
 
 Easy questions name a large shape's colour and kind. Hard ones ask for a small shape, among three, that has
-the colour or the kind of the shape in the first image, so both images must be read.
+the colour or the kind of the shape in the first image, so both images must be read. Kinds differ at every
+size, and reach all four edges of their boxes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ COLOURS = {
     "white": (240, 240, 240),
     "pink": (240, 100, 200),
 }
-KINDS = ("square", "disc", "frame", "cross")
+KINDS = ("square", "frame", "cross", "corner")
 LARGE, SMALL = (6, 8), (3, 5)
 Pixels = NDArray[np.uint8]  # [3, SIDE, SIDE]
 
@@ -59,10 +60,10 @@ class Shape:
         place = np.arange(self.size) - (self.size - 1) / 2
         across, down = np.abs(place)[None, :], np.abs(place)[:, None]
         edge = (self.size - 1) / 2
-        if self.kind == "disc":
-            filled = across**2 + down**2 <= (edge + 0.3) ** 2
-        elif self.kind == "frame":
+        if self.kind == "frame":
             filled = np.maximum(across, down) >= edge
+        elif self.kind == "corner":
+            filled = (place[None, :] == -edge) | (place[:, None] == edge)
         elif self.kind == "cross":
             filled = np.minimum(across, down) <= (0.5 if self.size % 2 == 0 else 0.0)
         else:
@@ -99,28 +100,51 @@ def place(rng: random.Random, looks: Sequence[tuple[str, str]], sizes: tuple[int
             return found
 
 
+def seen(shapes: Sequence[Shape], cells: int) -> NDArray[np.int64]:
+    """What each of cells x cells patches of an image shows, ``[patch, 6]``.
+
+    Of the shape whose box has most of the patch: colour, kind, and x1, y1, x2, y2 in pixels. Colours count
+    from 1; a patch without a shape has 0 everywhere.
+    """
+    found = np.zeros((cells, cells, 6), dtype=np.int64)
+    most = np.zeros((cells, cells), dtype=np.int64)
+    side = SIDE // cells
+    for s in shapes:
+        inside = np.zeros((SIDE, SIDE), dtype=np.int64)
+        inside[s.y : s.y + s.size, s.x : s.x + s.size] = 1
+        covered = inside.reshape(cells, side, cells, side).sum((1, 3))
+        label = [1 + list(COLOURS).index(s.colour), KINDS.index(s.kind), s.x, s.y, s.x + s.size, s.y + s.size]
+        found[covered > most] = label
+        most = np.maximum(most, covered)
+    return found.reshape(cells * cells, 6)
+
+
 @dataclass(frozen=True)
 class Item:
     """One question, before images have their numbers.
 
     Attributes:
         images: the two of them.
+        shown: the shapes in each.
         question: without the images.
         target: the shape in the second image that is asked for.
         hard: whether the first image must be read.
     """
 
     images: tuple[Pixels, Pixels]
+    shown: tuple[list[Shape], list[Shape]]
     question: str
     target: Shape
     hard: bool
 
     @property
     def completion(self) -> str:
-        """The chain of thought of the practice: what the target looks like, then its box."""
+        """The chain of thought of the practice, and its box: what the target looks like; before that, for a
+        hard question, what the first image shows."""
+        steps = [*self.shown[0], self.target] if self.hard else [self.target]
+        thought = ": ".join(f"{shape.colour} {shape.kind}" for shape in steps)
         x1, y1, x2, y2 = self.target.box
-        thought = f"<think>{self.target.colour} {self.target.kind}</think>"
-        return f"{thought}<answer>({x1},{y1}),({x2},{y2})</answer>"
+        return f"<think>{thought}</think><answer>({x1},{y1}),({x2},{y2})</answer>"
 
     def example(self, id: str, first: int) -> Example:
         """As it is asked where its images are number ``first`` and the next one of a gallery."""
@@ -145,10 +169,10 @@ def item(rng: random.Random, hard: bool) -> Item:
         colour = target.colour
     elif hard:
         kind = target.kind
-    [model] = place(rng, [(colour, kind)], SMALL if hard else LARGE)
-    images = draw([model], rng.getrandbits(32)), draw(shapes, rng.getrandbits(32))
+    model = place(rng, [(colour, kind)], SMALL if hard else LARGE)
+    images = draw(model, rng.getrandbits(32)), draw(shapes, rng.getrandbits(32))
     question = f"find the same {relation}" if hard else f"find the {target.colour} {target.kind}"
-    return Item(images, question, target, hard)
+    return Item(images, (model, shapes), question, target, hard)
 
 
 def items(name: str, count: int) -> list[Item]:

@@ -16,7 +16,8 @@ from dovetail.core import Example, InvalidValue, Limits, Scorer
 from dovetail.core.seeds import stream
 from dovetail.decoding.sampling import Sampling
 from dovetail.models.local import LocalModel
-from dovetail.training.data.curriculum import TEMPLATE, hint_lengths, split_steps, with_hint
+from dovetail.training.asking import put
+from dovetail.training.data.curriculum import TEMPLATE, hint_lengths, hinted, split_steps
 
 #: Scores in [0, 1] of several answers to each example.
 Sampler = Callable[[Sequence[Example]], Sequence[Sequence[float]]]
@@ -44,11 +45,7 @@ def sampler(
 
     def sample(examples: Sequence[Example]) -> list[list[float]]:
         prompts = [
-            model.prompt(
-                e.messages,
-                thinking=bool(e.columns.get("thinking", thinking)),
-                seed=stream(seed, "difficulty", e.id, k),
-            )
+            put(model, e, thinking=thinking, seed=stream(seed, "difficulty", e.id, k))
             for e in examples
             for k in range(samples)
         ]
@@ -97,7 +94,7 @@ def measured(
         fractions: of the solution's steps, tried in order; an example that none makes solvable has the
             largest, with a ``hint_accuracy`` at or below the target.
         solution: the column with the reference solution; one without two steps gets no hint.
-        template: how a hint is put.
+        template: how a hint is put; see `GuidedPrompting`.
     """
     accuracies = measure_difficulty(sample, examples)
     columns: list[dict[str, Any]] = [
@@ -111,13 +108,7 @@ def measured(
     waiting = [i for i, own in enumerate(lengths) if own]
     turn = 0
     while waiting:
-        asked = [
-            replace(
-                examples[i],
-                messages=with_hint(examples[i].messages, "".join(steps[i][: lengths[i][turn]]), template),
-            )
-            for i in waiting
-        ]
+        asked = [hinted(examples[i], "".join(steps[i][: lengths[i][turn]]), template) for i in waiting]
         for i, accuracy in zip(waiting, measure_difficulty(sample, asked), strict=True):
             columns[i] |= {"hint_steps": lengths[i][turn], "hint_accuracy": accuracy}
         turn += 1

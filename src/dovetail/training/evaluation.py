@@ -11,6 +11,7 @@ from dovetail.core.seeds import stream
 from dovetail.decoding.base import Decoding
 from dovetail.decoding.sampling import Greedy
 from dovetail.models.local import LocalModel
+from dovetail.training.asking import put
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,7 @@ def evaluate(
 
     An example's random stream is ``stream(seed, example id)``: the same for every model that is evaluated.
     """
-    prompts = [
-        model.prompt(e.messages, thinking=bool(e.columns.get("thinking", thinking)), seed=stream(seed, e.id))
-        for e in examples
-    ]
+    prompts = [put(model, e, thinking=thinking, seed=stream(seed, e.id)) for e in examples]
     written = (decoding or Greedy()).generate(model.engine, prompts, Limits(max_new_tokens))
     scores = [scorer(e, c) for e, c in zip(examples, written, strict=True)]
     names = dict.fromkeys(name for s in scores for name in s.figures)

@@ -13,6 +13,7 @@ from dovetail.core import BadData, Completion, Cost, Example, InvalidValue, Limi
 from dovetail.core.seeds import stream
 from dovetail.decoding.base import Decoding
 from dovetail.models.local import LocalModel
+from dovetail.training.asking import put
 from dovetail.training.objectives.base import Objective
 from dovetail.training.processes import ALONE, Processes
 from dovetail.training.rollouts import Rollouts
@@ -49,8 +50,7 @@ class Writer:
 
     def prompt(self, example: Example, ask: Ask, seed: int = 0) -> Prompt:
         """The example as it is put to the model."""
-        thinking = bool(example.columns.get("thinking", self.settings.thinking))
-        return self.model.prompt(ask(example), thinking=thinking, seed=seed)
+        return put(self.model, example, ask(example), thinking=self.settings.thinking, seed=seed)
 
     def fits(self, prompt: Prompt) -> bool:
         """Whether a prompt is short enough for the settings and for the model's context."""

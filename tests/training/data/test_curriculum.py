@@ -138,6 +138,16 @@ def test_the_answer_is_put_as_asked() -> None:
     assert kept.columns["completion"] == "as it is"
 
 
+def test_a_hint_may_begin_the_answer() -> None:
+    part = GuidedPrompting(template="<think>\n{hint}", answer="{steps}\n</think>{answer}")
+    [made] = part.examples(problems([0.0], hint_steps=3), 0)
+    assert made.columns["begun"] == "<think>\n2+3=5\n5+4=9\n9-1=8\n"
+    assert made.columns["begun"] + made.columns["completion"] == f"<think>\n{SOLUTION}\n</think>16"
+    assert part.ask(made, made.messages) == made.messages, "the question stays as it is"
+    [plain] = part.examples(problems([0.0]), 0)
+    assert "begun" not in plain.columns
+
+
 def test_only_the_last_question_gets_the_hint() -> None:
     chat = (Message("user", "a"), Message("assistant", "b"), Message("user", "c {x}"))
     assert [m.content for m in with_hint(chat, "h\n", "{question}|{hint}")] == ["a", "b", "c {x}|h"]
@@ -164,7 +174,7 @@ def test_problems_without_a_use_for_hints() -> None:
     assert GuidedPrompting(target=0.5).examples(problems([0.0], hint_steps=3, hint_accuracy=0.5), 0) == []
     with pytest.raises(InvalidValue, match="example s: solution"):
         GuidedPrompting(strict=True).examples([short], 0)
-    for wrong in ({"template": "{hint}"}, {"answer": "no steps"}, {"unsolved": "hide"}):
+    for wrong in ({"template": "{question}"}, {"answer": "no steps"}, {"unsolved": "hide"}):
         with pytest.raises(InvalidValue):
             GuidedPrompting(**wrong)
 

@@ -201,7 +201,10 @@ class GuidedPrompting(Data):
     Attributes:
         hints: the column with the number of steps to show, or numbers by example id; absent means 0.
         solution: the column with the reference solution.
-        template: with ``{question}`` and ``{hint}``.
+        template: with ``{hint}``. With ``{question}`` too it is what is asked; without, what the model's turn
+            begins with, so that it goes on as if it had done the first steps itself: ``"<think>\n{hint}"``
+            for a model that opens its thought with ``<think>``, ``"{hint}"`` for one whose chat template
+            opens it.
         answer: with ``{steps}`` and ``{answer}`` (the reference): what is learned where answers are given;
             "" leaves the column ``completion`` as it is.
         unsolved: what is done with problems that no hint made solvable: whose column ``hint_accuracy`` is at
@@ -222,15 +225,16 @@ class GuidedPrompting(Data):
     unguided: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        if "{question}" not in self.template or "{hint}" not in self.template:
-            raise InvalidValue("template", self.template, "a text with {question} and {hint}")
+        if "{hint}" not in self.template:
+            raise InvalidValue("template", self.template, "a text with {hint}, with {question} or without")
         if self.answer and "{steps}" not in self.answer:
             raise InvalidValue("answer", self.answer, "a text with {steps}, or empty")
         if self.unsolved not in ("drop", "keep"):
             raise InvalidValue("unsolved", self.unsolved, "'drop' or 'keep'")
 
     def examples(self, examples: Sequence[Example], seed: int) -> Sequence[Example]:
-        """Columns ``hint`` (its text) and ``hint_share`` are added to guided examples."""
+        """Guided examples get the columns ``hint`` (its text), ``hint_share``, and ``begun`` where the hint
+        begins the answer."""
         self.dropped = self.unguided = 0
         kept = []
         for example in examples:
@@ -258,6 +262,8 @@ class GuidedPrompting(Data):
             "hint": "".join(steps[:shown]),
             "hint_share": shown / len(steps),
         }
+        if _begins(self.template):
+            columns["begun"] = begun(columns["hint"], self.template)
         if self.answer:
             rest = "".join(steps[shown:])
             columns["completion"] = self.answer.replace("{answer}", example.reference or "").replace(
@@ -272,7 +278,24 @@ class GuidedPrompting(Data):
 
     def ask(self, example: Example, messages: Sequence[Message]) -> Sequence[Message]:
         hint = example.columns.get("hint")
-        return with_hint(messages, hint, self.template) if hint else messages
+        return with_hint(messages, hint, self.template) if hint and not _begins(self.template) else messages
+
+
+def hinted(example: Example, hint: str, template: str = TEMPLATE) -> Example:
+    """The example as it is asked with a hint: in its last question, or as the beginning of the answer."""
+    if _begins(template):
+        return replace(example, columns={**example.columns, "begun": begun(hint, template)})
+    return replace(example, messages=with_hint(example.messages, hint, template))
+
+
+def begun(hint: str, template: str) -> str:
+    """What the model's turn begins with, by a template without ``{question}``. The hint's line ends where it
+    did in the solution, as the next step follows at once."""
+    return template.replace("{hint}", hint)
+
+
+def _begins(template: str) -> bool:
+    return "{question}" not in template
 
 
 def with_hint(messages: Sequence[Message], hint: str, template: str = TEMPLATE) -> tuple[Message, ...]:
