@@ -18,7 +18,7 @@ from dovetail.core import Claim, Example, Figure, Task
 from dovetail.core.statistics import mean, paired_difference, paired_ratio
 from dovetail.decoding import Sampling
 from dovetail.models.local import LocalModel
-from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
+from dovetail.recipes.base import RecipeArm, RecipeResult, Scale, over_seeds
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.kept import kept
 from dovetail.recipes.pico_model import pico
@@ -250,11 +250,11 @@ class Answers:
 
     @property
     def right(self) -> list[float]:
-        return _over_seeds(self.rights)
+        return over_seeds(self.rights)
 
     @property
     def lengths(self) -> list[float]:
-        return _over_seeds(self.tokens)
+        return over_seeds(self.tokens)
 
     def by_seed(self) -> dict[str, list[float]]:
         return {
@@ -268,7 +268,7 @@ def arm_of(name: str, kinds: Mapping[str, Answers]) -> RecipeArm:
     for kind, one in kinds.items():
         figures[f"accuracy_{kind}"] = mean(one.right)
         figures[f"tokens_{kind}"] = mean(one.lengths)
-        figures[f"reasoned_{kind}"] = mean(_over_seeds(one.resumes))
+        figures[f"reasoned_{kind}"] = mean(over_seeds(one.resumes))
     return RecipeArm(name, figures, DESCRIPTIONS[name])
 
 
@@ -316,8 +316,3 @@ def claims(answers: Mapping[str, Mapping[str, Answers]], seed: int) -> list[Clai
             at_least=0.0,
         ),
     ]
-
-
-def _over_seeds(values: Sequence[Sequence[float]]) -> list[float]:
-    """Per question, the mean over the seeds: questions alone are independent."""
-    return [sum(row) / len(row) for row in zip(*values, strict=True)]

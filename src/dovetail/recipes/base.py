@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -41,6 +41,12 @@ class RecipeArm:
             "description": self.description,
             "figures": {name: _figure(figure) for name, figure in self.figures.items()},
         }
+
+
+def over_seeds(runs: Iterable[Sequence[float]]) -> list[float]:
+    """``[run][example]`` -> ``[example]``: each example's mean over seeds (or samples). Examples alone are
+    independent of each other, so an interval is over these."""
+    return [sum(row) / len(row) for row in zip(*runs, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from dovetail.core.seeds import stream
 from dovetail.core.statistics import mean, paired_difference, score
 from dovetail.decoding import Sampling
 from dovetail.models.local import LocalModel
-from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
+from dovetail.recipes.base import RecipeArm, RecipeResult, Scale, over_seeds
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.kept import kept
 from dovetail.recipes.short_notes import HOUSE, KINDS, STYLES, Note, example, noisy, notes
@@ -308,10 +308,7 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
 
 def averaged(runs: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
     """Per figure and prompt, the mean over the seeds: prompts alone are independent."""
-    return {
-        name: [sum(row) / len(row) for row in zip(*(run[name] for run in runs), strict=True)]
-        for name in runs[0]
-    }
+    return {name: over_seeds(run[name] for run in runs) for name in runs[0]}
 
 
 def audit_arms(agreed: Mapping[str, Sequence[float]]) -> list[RecipeArm]:

@@ -20,7 +20,7 @@ from dovetail.core.seeds import stream
 from dovetail.core.statistics import mean, paired_difference
 from dovetail.decoding import Sampling
 from dovetail.models.local import LocalModel
-from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
+from dovetail.recipes.base import RecipeArm, RecipeResult, Scale, over_seeds
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.kept import kept
 from dovetail.recipes.pico_model import pico
@@ -252,8 +252,8 @@ class Answers:
 
     def each(self, at_least: int = 1) -> list[float]:
         """Per problem of so many changes, the mean over seeds: problems alone are independent."""
-        rows = zip(self.changes, zip(*self.right, strict=True), strict=True)
-        return [sum(row) / len(row) for changes, row in rows if changes >= at_least]
+        values = zip(self.changes, over_seeds(self.right), strict=True)
+        return [value for changes, value in values if changes >= at_least]
 
     def by_changes(self) -> list[float]:
         each = list(zip(self.changes, self.each(), strict=True))
@@ -267,7 +267,7 @@ class Answers:
         figures: dict[str, Figure | float] = {"accuracy": mean(self.each())}
         figures["accuracy_hard"] = mean(self.each(HARD))
         if self.hinted:
-            figures["accuracy_hard_hinted"] = mean([sum(r) / len(r) for r in zip(*self.hinted, strict=True)])
+            figures["accuracy_hard_hinted"] = mean(over_seeds(self.hinted))
         if self.zero_variance:
             figures["zero_variance"] = mean([share for run in self.zero_variance for share in run])
             figures["zero_variance_last_stage"] = mean(self.last())

@@ -20,7 +20,7 @@ from dovetail.core.seeds import stream
 from dovetail.core.statistics import mean, paired_difference
 from dovetail.decoding import Sampling
 from dovetail.models.local import LocalModel
-from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
+from dovetail.recipes.base import RecipeArm, RecipeResult, Scale, over_seeds
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.kept import kept
 from dovetail.rewards import RankIncentive
@@ -299,10 +299,7 @@ class Answers:
     @classmethod
     def of(cls, runs: Sequence[Mapping[str, Any]]) -> Answers:
         judged = [run["judged"] for run in runs]
-        figures = {
-            name: [sum(row) / len(row) for row in zip(*(j[name] for j in judged), strict=True)]
-            for name in judged[0]
-        }
+        figures = {name: over_seeds(j[name] for j in judged) for name in judged[0]}
         shares = [share for run in runs for share in run.get("curves", {}).get("zero_variance", ())]
         return cls(figures, [mean(j["mrr@3"]).value for j in judged], shares)
 

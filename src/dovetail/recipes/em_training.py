@@ -21,13 +21,14 @@ from dovetail.core.statistics import mean, paired_difference, paired_ratio
 from dovetail.decoding import Greedy, Sampling
 from dovetail.decoding.base import Decoding
 from dovetail.models.local import LocalModel
-from dovetail.recipes.base import RecipeArm, Scale
+from dovetail.recipes.base import RecipeArm, Scale, over_seeds
 from dovetail.rewards import Agreement, SequenceEntropy, TokenEntropy
 from dovetail.tasks import task as named
 from dovetail.tasks.scorers import scorer
 from dovetail.training import Evaluation, Run, Settings, evaluate, train
 from dovetail.training.judging import ByScorer
 from dovetail.training.objectives import EntropyFinetuning, Objective, PolicyGradient, Supervised
+from dovetail.training.objectives.policy_gradient import group_statistics
 from dovetail.training.trainer import Trainer
 
 # Leave-one-out, no division by a deviation, sums over tokens, KL 0.001 with the initial model (sect. 3.2).
@@ -168,16 +169,10 @@ class Ground:
 
 def correlation(a: Tensor, b: Tensor, group: Tensor) -> float:
     """Pearson's, of what two [N] rows differ by from their groups' means; 0 where one never does."""
-    a, b = (row - _group_means(row, group) for row in (a, b))
+    known = torch.ones_like(group, dtype=torch.bool)
+    a, b = (row - group_statistics(row, known, group)[1] for row in (a, b))
     norm = float(a.norm() * b.norm())
     return float(a @ b) / norm if norm else 0.0
-
-
-def _group_means(values: Tensor, group: Tensor) -> Tensor:
-    places = torch.unique(group, return_inverse=True)[1]
-    sums = values.new_zeros(len(values)).index_add_(0, places, values)
-    counts = values.new_zeros(len(values)).index_add_(0, places, torch.ones_like(values))
-    return (sums / counts.clamp(min=1))[places]
 
 
 @dataclass(frozen=True)
@@ -198,7 +193,10 @@ class Trained:
             name: [ground.evaluated(m, own, Sampling(1.0)) for own, m in zip(seeds, of, strict=True)]
             for name, of in models.items()
         }
-        greedy = {name: [ground.evaluated(m, seed, Greedy()) for m in of] for name, of in models.items()}
+        greedy = {
+            name: [ground.evaluated(run.model, seed, Greedy()) for run in of] for name, of in runs.items()
+        }
+        greedy = {"untouched": [ground.evaluated(ground.model, seed, Greedy())] * len(seeds), **greedy}
         return cls(sampled, greedy, runs)
 
     def arms(self, where: str) -> list[RecipeArm]:
@@ -221,8 +219,8 @@ def measure(
     arms: list[RecipeArm] = []
     found: list[Claim] = []
     curves: dict[str, Any] = {}
-    for size in SIZES[scale]:
-        main = size is SIZES[scale][0]
+    for place, size in enumerate(SIZES[scale]):
+        main = place == 0
         ground = Ground.of(model, size, seed)
         arms.append(ground.alignment(seed))
         trained = Trained.of(ground, list(ARMS) if main else LABEL_FREE, seed)
@@ -363,7 +361,7 @@ def _examples(rng: random.Random, count: int, wrong: float) -> list[Example]:
 
 def _values(of: Sequence[Evaluation]) -> list[float]:
     """Per question, the mean over seeds: questions alone are independent of each other."""
-    return [sum(row) / len(row) for row in zip(*(one.values for one in of), strict=True)]
+    return over_seeds(one.values for one in of)
 
 
 def _arm(

@@ -17,7 +17,7 @@ from dovetail.core import Claim, Example, Figure, Task
 from dovetail.core.statistics import mean, paired_difference, paired_ratio
 from dovetail.decoding import Sampling
 from dovetail.models.local import LocalModel
-from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
+from dovetail.recipes.base import RecipeArm, RecipeResult, Scale, over_seeds
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.kept import kept
 from dovetail.recipes.pico_model import pico
@@ -213,11 +213,11 @@ class Answers:
     @property
     def right(self) -> list[float]:
         """Per question, the share of the seeds that got it right: questions alone are independent."""
-        return [sum(row) / len(row) for row in zip(*self.rights, strict=True)]
+        return over_seeds(self.rights)
 
     @property
     def lengths(self) -> list[float]:
-        return [sum(row) / len(row) for row in zip(*self.tokens, strict=True)]
+        return over_seeds(self.tokens)
 
     def arm(self, name: str) -> RecipeArm:
         figures: dict[str, Figure | float] = {"accuracy": mean(self.right), "tokens": mean(self.lengths)}

@@ -14,7 +14,7 @@ from dovetail.core.seeds import stream
 from dovetail.core.statistics import mean, paired_difference, paired_ratio
 from dovetail.decoding import Decoding
 from dovetail.models.local import LocalModel
-from dovetail.recipes.base import RecipeArm
+from dovetail.recipes.base import RecipeArm, over_seeds
 
 LIMITS = Limits(max_new_tokens=400)
 
@@ -34,7 +34,7 @@ class Answers:
     @property
     def right(self) -> list[float]:
         """Per example, the share of its samples that are right."""
-        return _mean_over_samples([[s.value for s in sample] for sample in self.scores])
+        return over_seeds([[s.value for s in sample] for sample in self.scores])
 
     @property
     def thinking(self) -> list[float]:
@@ -43,7 +43,7 @@ class Answers:
 
     def each(self, figure: Callable[[Completion], float]) -> list[float]:
         """Per example, a figure of its completions, mean over samples."""
-        return _mean_over_samples([[figure(c) for c in sample] for sample in self.completions])
+        return over_seeds([[figure(c) for c in sample] for sample in self.completions])
 
     def figures(self) -> dict[str, Figure | float]:
         """Accuracy and costs per completion; intervals are over examples, which alone are independent."""
@@ -155,7 +155,3 @@ def overhead_claim(
     """A bound on the ratio of two decodings' seconds per step, as `step_seconds` took them."""
     ratio = paired_ratio(taken[arm], taken[baseline])
     return Claim(text, paper, ratio.value, ratio.interval, 1.0, at_most=at_most)
-
-
-def _mean_over_samples(values: Sequence[Sequence[float]]) -> list[float]:
-    return [sum(of_example) / len(values) for of_example in zip(*values, strict=True)]

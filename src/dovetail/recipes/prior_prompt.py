@@ -20,7 +20,7 @@ from dovetail.decoding import Sampling
 from dovetail.models.local import LocalModel
 from dovetail.prompting import PriorPrompt, asked
 from dovetail.prompting.prior_prompts import CONTENTS, NONE
-from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
+from dovetail.recipes.base import RecipeArm, RecipeResult, Scale, over_seeds
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.kept import kept, kept_model
 from dovetail.recipes.pico_model import pico
@@ -244,21 +244,21 @@ class Replies:
     @property
     def right(self) -> list[float]:
         """Per question, the share of the seeds that got it right: questions alone are independent."""
-        return _over_seeds(self.rights)
+        return over_seeds(self.rights)
 
     @property
     def lengths(self) -> list[float]:
-        return _over_seeds(self.tokens)
+        return over_seeds(self.tokens)
 
     @property
     def formed(self) -> list[float]:
         """Per question, the share of the seeds whose reply has the format."""
         rule = TaggedFormat(self.style)
-        return _over_seeds([[float(rule.holds(t)) for t in texts] for texts in self.texts])
+        return over_seeds([[float(rule.holds(t)) for t in texts] for texts in self.texts])
 
     def marked(self, style: str) -> list[float]:
         """Per question, the share of the seeds whose reply has a style's markers."""
-        return _over_seeds([[float(keywords(t, style) > 0) for t in texts] for texts in self.texts])
+        return over_seeds([[float(keywords(t, style) > 0) for t in texts] for texts in self.texts])
 
     def arm(self, name: str) -> RecipeArm:
         figures: dict[str, Figure | float] = {"accuracy": mean(self.right), "tokens": mean(self.lengths)}
@@ -273,10 +273,6 @@ class Replies:
             "accuracy": [sum(r) / len(r) for r in self.rights],
             "tokens": [sum(t) / len(t) for t in self.tokens],
         }
-
-
-def _over_seeds(values: Sequence[Sequence[float]]) -> list[float]:
-    return [sum(row) / len(row) for row in zip(*values, strict=True)]
 
 
 def heat_map(arms: Mapping[str, Replies]) -> dict[str, Any]:
@@ -298,7 +294,7 @@ def claims(arms: Mapping[str, Replies], seed: int) -> list[Claim]:
         found = paired_difference(a, b, scale=1.0, seed=seed)
         return {"measured": found.value, "interval": found.interval, "baseline": mean(b).value}
 
-    pooled = {kind: _over_seeds([one.right for one in of]) for kind, of in (("iPE", before), ("pPE", after))}
+    pooled = {kind: over_seeds([one.right for one in of]) for kind, of in (("iPE", before), ("pPE", after))}
     made = [
         Claim(
             "trained under a prior prompt, accuracy is at least 10 points above the same prompt at inference "
@@ -318,8 +314,8 @@ def claims(arms: Mapping[str, Replies], seed: int) -> list[Claim]:
         )
         for was, one in zip(before, after, strict=True)
     ]
-    formed = mean(_over_seeds([one.formed for one in after]))
-    was = mean(_over_seeds([one.formed for one in before])).value
+    formed = mean(over_seeds([one.formed for one in after]))
+    was = mean(over_seeds([one.formed for one in before])).value
     made.append(
         Claim(
             "trained, at least 90% of the replies have the format (pooled)",
@@ -331,10 +327,10 @@ def claims(arms: Mapping[str, Replies], seed: int) -> list[Claim]:
             main=True,
         )
     )
-    own = _over_seeds([one.marked(one.style) for one in after])
+    own = over_seeds([one.marked(one.style) for one in after])
     every = [
         sum(parts)
-        for parts in zip(*[_over_seeds([one.marked(s) for one in after]) for s in STYLES], strict=True)
+        for parts in zip(*[over_seeds([one.marked(s) for one in after]) for s in STYLES], strict=True)
     ]
     if sum(every):
         share = paired_ratio(own, every, seed=seed)

@@ -26,9 +26,9 @@ from dovetail.core.statistics import LEVEL, mean, paired_difference
 from dovetail.decoding import Greedy, Sampling
 from dovetail.decoding.base import Decoding
 from dovetail.models.local import LocalModel
-from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
+from dovetail.recipes.base import RecipeArm, RecipeResult, Scale, over_seeds
 from dovetail.recipes.finetune import finetune
-from dovetail.recipes.kept import kept
+from dovetail.recipes.kept import kept, kept_model
 from dovetail.recipes.pico_model import pico
 from dovetail.rewards import Correct
 from dovetail.rewards.verification import Layout
@@ -214,8 +214,8 @@ def boxed(right: bool) -> str:
     return f"\\boxed{{{LAYOUT.right if right else LAYOUT.wrong}}}"
 
 
-def starts(size: Size, seed: int) -> tuple[LocalModel, LocalModel]:
-    """The generator and the verifier, having practised."""
+def starts(size: Size, seed: int, folder: str) -> tuple[LocalModel, LocalModel]:
+    """The generator and the verifier, having practised; kept in ``folder``."""
     practice = lists(size.documents, NAMES, seed, "practice")
     solve = [
         Document(({"role": "user", "content": e.question},), slipped(e, SLIPS), thinking=True)
@@ -226,12 +226,15 @@ def starts(size: Size, seed: int) -> tuple[LocalModel, LocalModel]:
         text = slipped(e, JUDGED_SLIPS)
         asked = {"role": "user", "content": LAYOUT.ask(e.question, text)}
         judge.append(Document((asked,), judged(e, text), thinking=False))
-    generator = practised(solve, size.generator_steps, seed, "pico (generator)")
-    return generator, practised(judge, size.verifier_steps, seed, "pico (verifier)")
 
+    def practised(name: str, documents: Sequence[Document], steps: int) -> LocalModel:
+        make = partial(finetune, pico(), documents, steps, seed=seed, rate=1.0, micro_batches_per_step=2)
+        return kept_model(folder, {**asdict(size), "start": seed, "what": name}, pico(), make)
 
-def practised(documents: Sequence[Document], count: int, seed: int, name: str) -> LocalModel:
-    return finetune(pico(), documents, count, seed=seed, rate=1.0, micro_batches_per_step=2, name=name)
+    return (
+        practised("generator", solve, size.generator_steps),
+        practised("verifier", judge, size.verifier_steps),
+    )
 
 
 # --- what is measured --------------------------------------------------------------------------------------
@@ -368,11 +371,12 @@ def tango(
 
 
 def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
-    """Trains every arm from the same start; each finished training is kept, so a killed run goes on."""
+    """Trains every arm from the same starts; these and each finished training are kept, so a killed run goes
+    on."""
     size, folder = SIZES[scale], f"runs/recipes/{scale}/rl-tango"
     asked = lists(size.reported, NAMES, seed, "reported")
     pool = lists(size.steps * size.batch // GROUP, NAMES, seed, "train")
-    begin = cache(lambda: starts(size, seed))
+    begin = cache(lambda: starts(size, seed, folder))
     base = {**asdict(size), "start": seed}
 
     def before() -> Any:
@@ -431,11 +435,6 @@ def run(scale: Scale = "pico", seed: int = 0) -> RecipeResult:
             "curves": {name: [r["curves"] for r in runs] for name, runs in found.items() if name != "start"},
         },
     )
-
-
-def over_seeds(runs: Sequence[Sequence[float]]) -> list[float]:
-    """Per list, the mean over the seeds: lists alone are independent."""
-    return [sum(row) / len(row) for row in zip(*runs, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from dovetail.core.seeds import stream
 from dovetail.core.statistics import mean, paired_difference
 from dovetail.decoding import Sampling
 from dovetail.models.local import LocalModel
-from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
+from dovetail.recipes.base import RecipeArm, RecipeResult, Scale, over_seeds
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.kept import kept
 from dovetail.recipes.pico_model import pico
@@ -220,19 +220,16 @@ class Answers:
 
     def right(self, kind: bool | None = None) -> list[float]:
         """Per question (of one kind), the share of the seeds that got it right."""
-        shares = [sum(row) / len(row) for row in zip(*self.sampled, strict=True)]
+        shares = over_seeds(self.sampled)
         return [s for s, c in zip(shares, self.changed, strict=True) if kind is None or c is kind]
 
     def arm(self, name: str) -> RecipeArm:
-        greedy, lines = (
-            [sum(row) / len(row) for row in zip(*rows, strict=True)] for rows in (self.greedy, self.lines)
-        )
         figures: dict[str, Figure | float] = {
             "accuracy": mean(self.right()),
             "changed": mean(self.right(True)),
             "unchanged": mean(self.right(False)),
-            "greedy": mean(greedy),
-            "lines": mean(lines),
+            "greedy": mean(over_seeds(self.greedy)),
+            "lines": mean(over_seeds(self.lines)),
         }
         if self.seconds:
             figures["seconds"] = sum(self.seconds) / len(self.seconds)

@@ -22,7 +22,7 @@ from dovetail.core.seeds import stream
 from dovetail.core.statistics import mean, paired_difference, paired_ratio
 from dovetail.decoding import Sampling
 from dovetail.models.local import LocalModel
-from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
+from dovetail.recipes.base import RecipeArm, RecipeResult, Scale, over_seeds
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.kept import kept
 from dovetail.recipes.leaky import LEAK, Verdict
@@ -278,16 +278,14 @@ class Answers:
     @classmethod
     def of(cls, runs: Sequence[Mapping[str, Any]], asked: Mapping[str, Sequence[Example]]) -> Answers:
         def share(kind: str, category: int) -> list[float]:
-            rows = zip(*(r["categories"][kind] for r in runs), strict=True)
-            return [sum(c == category for c in row) / len(row) for row in rows]
+            return over_seeds([c == category for c in r["categories"][kind]] for r in runs)
 
         right = share("answerable", 1)
         long = [int(e.columns["changes"]) >= LONG for e in asked["answerable"]]
-        tokens = zip(*(r["tokens"]["answerable"] for r in runs), strict=True)
         return cls(
             right,
             [v for v, is_long in zip(right, long, strict=True) if is_long],
-            [sum(row) / len(row) for row in tokens],
+            over_seeds(r["tokens"]["answerable"] for r in runs),
             share("unanswerable", -1),
             share("answerable", -1),
             [r["alarm"] for r in runs if "alarm" in r],

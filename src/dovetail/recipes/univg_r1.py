@@ -19,7 +19,7 @@ from dovetail.core.statistics import mean, paired_difference, score
 from dovetail.decoding import Sampling
 from dovetail.models.local import LocalModel
 from dovetail.recipes import sighted
-from dovetail.recipes.base import RecipeArm, RecipeResult, Scale
+from dovetail.recipes.base import RecipeArm, RecipeResult, Scale, over_seeds
 from dovetail.recipes.kept import kept
 from dovetail.recipes.shapes import Pixels, items
 from dovetail.rewards import BoxFormat, BoxIoU
@@ -265,13 +265,11 @@ class Answers:
 
     def iou(self, of: str = "", sampled: bool = False) -> list[float]:
         """Per question of a set ("" for all), the mean over the seeds: questions alone are independent."""
-        runs = self.sampled if sampled else self.greedy
-        return self._of(of, [sum(row) / len(row) for row in zip(*runs, strict=True)])
+        return self._of(of, over_seeds(self.sampled if sampled else self.greedy))
 
     def accuracy(self, of: str = "") -> list[float]:
         """Likewise, the share of the seeds whose box overlaps by more than a half."""
-        rows = zip(*self.greedy, strict=True)
-        return self._of(of, [sum(acc_at_iou(v) for v in row) / len(row) for row in rows])
+        return self._of(of, over_seeds([acc_at_iou(v) for v in run] for run in self.greedy))
 
     def _of(self, of: str, values: Sequence[float]) -> list[float]:
         return [v for v, hard in zip(values, self.hard, strict=True) if not of or hard == (of == "hard")]

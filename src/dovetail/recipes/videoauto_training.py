@@ -19,7 +19,7 @@ from dovetail.decoding import Sampling, ThinkOnceAnswerTwice
 from dovetail.decoding.answer_twice import FALLBACK
 from dovetail.models.local import LocalModel
 from dovetail.recipes import questions
-from dovetail.recipes.base import RecipeArm, Scale
+from dovetail.recipes.base import RecipeArm, Scale, over_seeds
 from dovetail.recipes.finetune import finetune
 from dovetail.recipes.kept import kept
 from dovetail.recipes.measure import answer
@@ -203,8 +203,7 @@ class Answers:
 
     def each(self, name: str, of: str = "") -> list[float]:
         """Per question of a half ("easy", "hard", "" for all), the mean over the seeds."""
-        rows = zip(*getattr(self, name), strict=True)
-        values = [sum(row) / len(row) for row in rows]
+        values = over_seeds(getattr(self, name))
         return [v for v, h in zip(values, self.hard, strict=True) if not of or bool(h) == (of == "hard")]
 
     def arm(self, name: str) -> RecipeArm:
